@@ -1,0 +1,1 @@
+"""The render path that the pipeline uses."""

@@ -1,0 +1,90 @@
+"""Settings of a run. Job files, command-line flags and defaults all end as one `RunSettings`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VideoSettings(Settings):
+    """How the output is encoded: H.264 yuv420p in closed segments, AAC, MP4 with faststart."""
+
+    crf: int = Field(18, ge=0, le=51, description="H.264 quality; lower is better and larger")
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"] = Field(
+        "veryfast", description="libx264 speed preset"
+    )
+    threads: int = Field(1, ge=1, le=16, description="libx264 threads; part of the result, so it is fixed")
+    segment_seconds: float = Field(10.0, gt=0, description="length of the closed segments")
+    audio_bitrate: int = Field(128_000, ge=16_000, le=512_000, description="AAC bits a second")
+
+
+class InputLimits(Settings):
+    """What an input file may cost before it is refused."""
+
+    max_file_bytes: int = Field(2_000_000_000, gt=0)
+    max_image_pixels: int = Field(64_000_000, gt=0)
+    max_video_pixels: int = Field(3840 * 2160, gt=0, description="pixels of one frame of a driver")
+    max_media_seconds: float = Field(4 * 3600.0, gt=0)
+
+
+class StageResources(Settings):
+    """What each actor of a stage gets from Ray. Unset fields are filled from the machine at the plan."""
+
+    actors: int | None = Field(None, ge=1)
+    num_cpus: float | None = Field(None, ge=0)
+    num_gpus: float | None = Field(None, ge=0)
+    threads: int | None = Field(None, ge=1, description="torch threads; default: num_cpus, rounded up")
+
+
+class Resources(Settings):
+    crop: StageResources = StageResources()
+    features: StageResources = StageResources()
+    motion: StageResources = StageResources()
+    render: StageResources = StageResources()
+
+
+class RunSettings(Settings):
+    """Everything that shapes a run except the manifest and where the output goes.
+
+    A manifest row's own columns (``seed``, ``cfg_scale``, ``nfe``, ``crop``, ``motion_from``) win over these.
+    """
+
+    model: str = Field("imtalker", description="preset: imtalker, imtalker-tiny")
+    weights: dict[str, str] = Field(
+        default_factory=dict,
+        description="paths of weights: renderer, generator, wav2vec2; else the model store",
+    )
+    # what the model is asked for
+    cfg_scale: float = Field(3.0, ge=0, le=20)
+    nfe: int = Field(10, ge=1, le=200)
+    seed: int = Field(42, ge=0, description="the run seed; an item's own seed follows from it and its inputs")
+    motion_from: Literal["audio", "driver"] | None = None
+    max_seconds: float | None = Field(None, gt=0, description="cut every item to this length")
+    # faces
+    crop: bool = True
+    crop_rule: Literal["auto", "audio", "video", "app"] = Field(
+        "auto", description="published crop rule; auto takes the one of the item's mode"
+    )
+    face: Literal["largest", "first"] = "largest"
+    detector: Literal["dlib", "s3fd"] = "dlib"
+    driver_face: Literal["checked", "unchecked"] = "checked"
+    # numerics
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = Field(4, ge=1, le=64, description="frames rendered at once; part of the result")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    # output, limits, machines
+    video: VideoSettings = VideoSettings()
+    limits: InputLimits = InputLimits()
+    resources: Resources = Resources()
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, description="fsspec options by protocol, e.g. {s3: {endpoint_url: ...}}"
+    )
+    download: bool = Field(True, description="fetch missing published weights before the run")
+    progress_seconds: float = Field(30.0, gt=0, description="interval of progress lines where there is no terminal")

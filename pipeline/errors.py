@@ -1,0 +1,83 @@
+"""Typed errors: what an item can fail with, and how any exception becomes one."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+ErrorKind = Literal["input", "model", "infrastructure", "quality", "bug"]
+"""Whose fault it is: the item's files or row; the network's numbers; machines, storage and weights that should
+work next time; a gate the video did not pass; or this program."""
+
+
+class CannotRun(Exception):  # noqa: N818  (reads as a sentence where it is raised)
+    """The run as a whole can't start or go on: bad settings, unreachable storage, missing weights."""
+
+
+class ItemError(Exception):
+    """What one item failed with. It travels on the item's row as a value and never touches a neighbour.
+
+    ``message`` says what was expected and what was found; ``hint`` says what to do.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str, *, hint: str = "", stage: str = "") -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+        self.message = message
+        self.hint = hint
+        self.stage = stage
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.kind, self.message, self.hint, self.stage)
+
+
+def _rebuild(kind: ErrorKind, message: str, hint: str, stage: str) -> ItemError:
+    return ItemError(kind, message, hint=hint, stage=stage)
+
+
+class InputError(ItemError):
+    """The item's row or one of its files can't be used."""
+
+    def __init__(self, message: str, *, hint: str = "", stage: str = "") -> None:
+        super().__init__("input", message, hint=hint, stage=stage)
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """An item's error as it is stored: plain values only."""
+
+    kind: ErrorKind
+    stage: str
+    message: str
+    hint: str
+    trace: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def error_record(exc: BaseException, stage: str) -> ErrorRecord:
+    """Turn whatever an item raised in ``stage`` into its stored error.
+
+    Anything that isn't an `ItemError` or a known failure of the machine is a ``bug`` and keeps a short traceback.
+    """
+    if isinstance(exc, ItemError):
+        return ErrorRecord(exc.kind, exc.stage or stage, exc.message, exc.hint)
+    if isinstance(exc, MemoryError):
+        return ErrorRecord(
+            "infrastructure",
+            stage,
+            f"out of memory: {exc}",
+            "give the stage more memory or a smaller batch_size",
+        )
+    if isinstance(exc, ConnectionError | TimeoutError):
+        return ErrorRecord("infrastructure", stage, f"{type(exc).__name__}: {exc}", "run again: done items are kept")
+    lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
+    return ErrorRecord(
+        "bug",
+        stage,
+        f"{type(exc).__name__}: {exc}",
+        "this is a defect of the program; please report it with the trace",
+        "".join(lines)[-2000:],
+    )
