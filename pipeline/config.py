@@ -62,23 +62,27 @@ class RunSettings(Settings):
         description="paths of weights: renderer, generator, wav2vec2; else the model store",
     )
     # what the model is asked for
-    cfg_scale: float = Field(3.0, ge=0, le=20)
-    nfe: int = Field(10, ge=1, le=200)
+    cfg_scale: float = Field(3.0, ge=0, le=20, description="guidance: how strongly the audio shapes the motion")
+    nfe: int = Field(10, ge=1, le=200, description="points of the motion solver's time grid")
     seed: int = Field(42, ge=0, description="the run seed; an item's own seed follows from it and its inputs")
-    motion_from: Literal["audio", "driver"] | None = None
+    motion_from: Literal["audio", "driver"] | None = Field(
+        None, description="where the motion comes from in rows that have both and don't say themselves"
+    )
     max_seconds: float | None = Field(None, gt=0, description="cut every item to this length")
     # faces
-    crop: bool = True
+    crop: bool = Field(True, description="find the face and cut around it; without, the picture is only resized")
     crop_rule: Literal["auto", "audio", "video", "app"] = Field(
         "auto", description="published crop rule; auto takes the one of the item's mode"
     )
-    face: Literal["largest", "first"] = "largest"
-    detector: Literal["dlib", "s3fd"] = "dlib"
-    driver_face: Literal["checked", "unchecked"] = "checked"
+    face: Literal["largest", "first"] = Field(
+        "largest", description="which of several faces: the largest, or the surest"
+    )
+    detector: Literal["dlib", "s3fd"] = Field("dlib", description="face detector; s3fd needs the extra of that name")
+    driver_face: Literal["checked", "unchecked"] = Field("checked", description="whether a driver must show a face")
     # numerics
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the renderer's networks")
     batch_size: int = Field(4, ge=1, le=64, description="frames rendered at once; part of the result")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where the worker has one")
     # output, limits, machines
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()

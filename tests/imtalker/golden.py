@@ -1,7 +1,7 @@
 """Golden vectors of the published model: load a file and compare tensors with it by name.
 
-Values come from a float64 run of the published implementation with the weights of `imtalker.seeded`. Every file
-names its seed in its metadata. Large tensors are stored as views (see `Golden.check`).
+Values come from a float64 run of the published implementation with the weights of `imtalker.seeded`. Every
+file names its seed in its metadata. Large tensors are stored as views (see `Golden.check`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Golden:
         return float(self.tolerances[name]["atol"])
 
     def views(self, name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-        """(stored key, expected, actual) for everything the file holds about ``name``, each in its stored shape."""
+        """(stored key, expected, actual) of everything the file holds about ``name``."""
         for key, expected in self.tensors.items():
             suffix = key.removeprefix("out.").removeprefix(name)
             if key not in (name + suffix, "out." + name + suffix):
@@ -65,25 +65,21 @@ class Golden:
                 yield key, expected, view
 
     def check(self, name: str, tensor: torch.Tensor, *, atol: float | None = None) -> float:
-        """Assert that ``tensor`` agrees with all stored views of ``name`` and return the largest deviation.
+        """Assert that ``tensor`` agrees with all stored views of ``name``; return the largest deviation.
 
-        ``name`` is without the prefix ``out.`` and without a view's suffix; ``tensor`` is the whole tensor, with
-        its batch axis. Views: the full tensor, ``.samples`` (every k-th value), ``.channel_mean`` and
+        ``name`` is without the prefix ``out.`` and without a view's suffix; ``tensor`` is the whole tensor,
+        with its batch axis. Views: the full tensor, ``.samples`` (every k-th value), ``.channel_mean`` and
         ``.channel_std`` (pixels of batch item 0), ``.stride4`` and ``.crop_Y_X`` (of batch item 0), ``.uint8``
-        (truncated, one step of slack, not part of the returned number). The tolerance is absolute: ``atol``, or
-        the file's own. Raises KeyError when the file holds nothing under ``name``.
+        (truncated, one step of slack, not part of the returned number). The tolerance is absolute: ``atol``,
+        or the file's own. Raises KeyError when the file holds nothing under ``name``.
         """
         limit = self.atol(name) if atol is None else atol
         largest = None
         for key, expected, actual in self.views(name, tensor.detach().cpu()):
-            assert actual.shape == expected.shape, (
-                f"{self.name}: {key} is {expected.shape}, got {actual.shape}"
-            )
+            assert actual.shape == expected.shape, f"{self.name}: {key} is {expected.shape}, got {actual.shape}"
             deviation = (actual.double() - expected.double()).abs().max().item()
             allowed = 1.0 if key.endswith(".uint8") else limit
-            assert deviation <= allowed, (
-                f"{self.name}: {key} deviates by {deviation:.3g}, allowed {allowed:.3g}"
-            )
+            assert deviation <= allowed, f"{self.name}: {key} deviates by {deviation:.3g}, allowed {allowed:.3g}"
             if not key.endswith(".uint8"):
                 largest = max(largest or 0.0, deviation)
         if largest is None:
@@ -92,7 +88,7 @@ class Golden:
         return largest
 
     def check_argmax(self, name: str, chosen: torch.Tensor) -> int:
-        """Assert that ``chosen`` is ``argmax_<name>`` wherever ``margin_<name>`` exceeds 1e-4; returns the flips.
+        """Assert that ``chosen`` is ``argmax_<name>`` where ``margin_<name>`` exceeds 1e-4; return the flips.
 
         ``chosen``: the key each query picked, in row-major order, with or without a batch axis of 1.
         """

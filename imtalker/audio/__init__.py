@@ -1,0 +1,1 @@
+"""From a waveform to audio features at the video's frame rate."""

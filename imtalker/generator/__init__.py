@@ -1,0 +1,1 @@
+"""The motion generator: flow matching from audio features to motion."""

@@ -1,0 +1,90 @@
+"""Named sizes of the model, and where their weights come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from imtalker.config import AudioEncoderConfig, GeneratorConfig, RendererConfig
+
+if TYPE_CHECKING:
+    from imtalker.generator.generator import MotionGenerator
+    from imtalker.renderer.renderer import Renderer
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model that can be asked for by name."""
+
+    name: str
+    renderer: RendererConfig
+    generator: GeneratorConfig
+    weights: Literal["published", "seeded"]
+    """``published``: trained, from checkpoint files. ``seeded``: untrained stand-ins that are made on the spot."""
+    seed: int = 0
+    """Selects the seeded weights."""
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset("imtalker", RendererConfig(), GeneratorConfig(), "published"),
+        Preset(
+            "imtalker-tiny",
+            RendererConfig(
+                resolution=128,
+                channels=(48, 32, 16, 8),
+                motion_levels=3,
+                motion_encoder_channels=(16, 32, 48, 48, 48),
+                dim_identity=48,
+                dim_hidden=48,
+                num_heads=2,
+                swin_res_threshold=64,
+            ),
+            GeneratorConfig(
+                dim_h=64,
+                fmt_depth=2,
+                num_heads=4,
+                mlp_ratio=2.0,
+                wav2vec2=AudioEncoderConfig(
+                    hidden_size=64,
+                    num_hidden_layers=2,
+                    num_attention_heads=4,
+                    intermediate_size=128,
+                    conv_dim=(32,) * 7,
+                    num_conv_pos_embeddings=32,
+                    num_conv_pos_embedding_groups=4,
+                ),
+            ),
+            "seeded",
+            seed=1,
+        ),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called ``name``; raises ValueError that lists the known ones."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(PRESETS)}") from None
+
+
+def build_seeded(preset: Preset) -> tuple[Renderer, MotionGenerator]:
+    """Both networks of ``preset`` with its seeded weights: float32, on the CPU, in evaluation mode.
+
+    The same bits on every machine (see `imtalker.seeded`). The videos they make show no face. Raises ValueError
+    for a preset whose weights are published.
+    """
+    from imtalker.generator.generator import MotionGenerator
+    from imtalker.renderer.renderer import Renderer
+    from imtalker.seeded import seeded_state_dict
+
+    if preset.weights != "seeded":
+        raise ValueError(f"the weights of {preset.name!r} are {preset.weights}, not seeded: load its checkpoints")
+    renderer = Renderer(preset.renderer)
+    generator = MotionGenerator(preset.generator)
+    renderer.load_state_dict(seeded_state_dict(renderer.state_dict(), preset.seed))
+    generator.load_state_dict(seeded_state_dict(generator.state_dict(), preset.seed))
+    return renderer.eval(), generator.eval()

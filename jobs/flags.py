@@ -1,0 +1,82 @@
+"""Command-line flags for settings, made from the settings themselves, so that nothing is said twice."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from pipeline.config import RunSettings, VideoSettings
+from pipeline.errors import CannotRun
+
+_SIMPLE = (str, int, float, bool)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a flag for every plain setting; it receives those that were given as ``settings``.
+
+    The flags are the fields of `RunSettings`, the encoder's quality and speed, and ``--weights PART=PATH``.
+    """
+    fields = dict(_flags())
+
+    def wrapped(**arguments: Any) -> None:
+        given = {path: arguments.pop(name) for name, (path, _) in fields.items()}
+        weights = arguments.pop("weights")
+        settings = {path: value for path, value in given.items() if value is not None}
+        if weights:
+            settings["weights"] = dict(_pair(text) for text in weights)
+        command(**arguments, settings=settings)
+
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+    extra = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, (_, annotation) in fields.items()
+    ]
+    weights_type = Annotated[
+        list[str] | None, typer.Option("--weights", metavar="PART=PATH", help="weights of a part; may be repeated")
+    ]
+    extra.append(inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=weights_type))
+    wrapped.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
+    wrapped.__doc__ = command.__doc__
+    wrapped.__name__ = command.__name__
+    return wrapped
+
+
+def _flags() -> Iterator[tuple[str, tuple[str, Any]]]:
+    """Parameter name -> dotted path of the setting, and the parameter's annotation."""
+    for name, field in RunSettings.model_fields.items():
+        if (kind := _plain(field.annotation)) is not None:
+            yield name, (name, _option(name, kind, field))
+    for name in ("crf", "preset"):
+        field = VideoSettings.model_fields[name]
+        yield name, (f"video.{name}", _option(name, _plain(field.annotation), field))
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation without None where one word on a command line can hold it, else None."""
+    if isinstance(annotation, types.UnionType) or get_origin(annotation) is Union:
+        (annotation,) = (a for a in get_args(annotation) if a is not type(None))
+    return annotation if annotation in _SIMPLE or get_origin(annotation) is Literal else None
+
+
+def _option(name: str, kind: Any, field: FieldInfo) -> Any:
+    flag = "--" + name.replace("_", "-")
+    if kind is bool:
+        flag += "/--no-" + name.replace("_", "-")
+    default = "" if field.default is None else f" (default: {field.default})"
+    return Annotated[
+        kind | None,
+        typer.Option(flag, help=f"{field.description or name.replace('_', ' ')}{default}", show_default=False),
+    ]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    part, separator, path = text.partition("=")
+    if not separator or not part or not path:
+        raise CannotRun(f"--weights {text}: expected PART=PATH, e.g. renderer=renderer.safetensors")
+    return part, path

@@ -1,0 +1,154 @@
+"""Job files: everything a run needs, in one YAML file with checked keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from jobs.document import read_document
+from manifests.uri import absolute, resolve
+from pipeline.config import RunSettings, Settings
+from pipeline.errors import CannotRun
+
+_SECRET = ("storage_options", "env_vars")
+
+
+class RuntimeEnv(Settings):
+    """What a submitted job needs on the cluster's machines besides what is installed there."""
+
+    pip: list[str] = Field(default_factory=list, description="packages, as pip takes them")
+    working_dir: str | None = Field(None, description="local folder that is shipped; the job runs in it")
+    excludes: list[str] = Field(default_factory=list, description="patterns (.gitignore) left out of working_dir")
+    env_vars: dict[str, str] = Field(default_factory=dict, description="shown in Ray's dashboard: no secrets")
+
+
+class RayOptions(Settings):
+    """Where the run executes."""
+
+    address: str | None = Field(None, description="cluster that a run joins; default: one of its own, here")
+    dashboard: str | None = Field(None, description="URL of the cluster's Jobs API, for submit")
+    python: str = Field("python", min_length=1, description="the cluster's Python, for submit")
+    runtime_env: RuntimeEnv = RuntimeEnv()
+
+
+class Job(Settings):
+    """One job: what to make, where to put it, how, and on which cluster."""
+
+    name: str | None = Field(None, description="shown in Ray's list of jobs")
+    manifest: str = Field(min_length=1, description="URI of the manifest")
+    output: str = Field(min_length=1, description="URI of the output folder")
+    limit: int | None = Field(None, ge=1, description="only the first rows of the manifest")
+    settings: RunSettings = RunSettings()
+    ray: RayOptions = RayOptions()
+
+    def with_overrides(self, flags: Mapping[str, Any]) -> Job:
+        """This job with command-line flags laid over it; flags that are None were not given.
+
+        A flag is named like a key of the job (``output``), like one of its settings (``cfg_scale``), or by the dotted
+        path of a deeper one (``video.crf``, ``ray.address``). Mappings (``weights``) are laid over key by key.
+
+        Raises:
+            CannotRun: an unknown name or a value that isn't allowed.
+        """
+        document = self.model_dump()
+        for name, value in flags.items():
+            if value is not None:
+                _lay(document, _path(name), value)
+        return parse_job(document, "command line")
+
+    def absolute(self, base: str | None = None) -> Job:
+        """This job with relative local paths taken from the folder ``base`` (default: the working folder)."""
+
+        def located(uri: str) -> str:
+            return resolve(uri, base) if base else absolute(uri)
+
+        env = self.ray.runtime_env
+        if env.working_dir is not None:
+            env = env.model_copy(update={"working_dir": located(env.working_dir)})
+        weights = {name: located(path) for name, path in self.settings.weights.items()}
+        return self.model_copy(
+            update={
+                "manifest": located(self.manifest),
+                "output": located(self.output),
+                "settings": self.settings.model_copy(update={"weights": weights}),
+                "ray": self.ray.model_copy(update={"runtime_env": env}),
+            }
+        )
+
+    def public(self) -> dict[str, Any]:
+        """The job as plain values that may be shown: storage options and environment values are hidden."""
+        return _hidden(self.model_dump(mode="json"))
+
+
+def load_job(path: str | Path) -> Job:
+    """Read a YAML job file. Relative local paths in it stand in the job file's own folder.
+
+    Raises:
+        CannotRun: the file is missing, isn't YAML, or has unknown keys or values that aren't allowed; the text names
+            every one of them.
+    """
+    file = Path(path).absolute()
+    return parse_job(read_document(file), str(file)).absolute(str(file.parent))
+
+
+def parse_job(document: Mapping[str, Any], source: str) -> Job:
+    """Check plain values as a job; ``source`` says in errors where they come from. Raises `CannotRun`."""
+    try:
+        return Job.model_validate(document)
+    except ValidationError as exc:
+        lines = [f"  {_explained(error)}" for error in exc.errors(include_url=False, include_context=False)]
+        raise CannotRun("\n".join([f"{source}: not a valid job:", *lines])) from None
+
+
+def _explained(error: Mapping[str, Any]) -> str:
+    location = error["loc"]
+    name = ".".join(map(str, location))
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        close = get_close_matches(str(location[-1]), known, n=1)
+        return f"{name}: unknown key; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}")
+    if error["type"] == "missing":
+        return f"{name}: required, but absent"
+    shown = isinstance(error["input"], str | int | float) and not set(_SECRET) & set(location)
+    return f"{name}: {error['msg']}" + (f", found {error['input']!r}" if shown else "")
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Job
+    for name in location:
+        model = model.model_fields[str(name)].annotation  # type: ignore[assignment]
+    return list(model.model_fields)
+
+
+def _path(name: str) -> list[str]:
+    first, *_ = path = name.split(".")
+    if first in RunSettings.model_fields:
+        return ["settings", *path]
+    if first in Job.model_fields:
+        return path
+    close = get_close_matches(first, [*Job.model_fields, *RunSettings.model_fields], n=1)
+    raise CannotRun(f"command line: unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
+def _lay(document: dict[str, Any], path: list[str], value: Any) -> None:
+    *folders, last = path
+    for folder in folders:
+        document = document.setdefault(folder, {})
+        if not isinstance(document, dict):
+            raise CannotRun(f"command line: {'.'.join(path)}: {folder} is a single value and has no parts")
+    if isinstance(value, Mapping) and isinstance(document.get(last), dict):
+        for name, inner in value.items():
+            _lay(document, [last, name], inner)
+    else:
+        document[last] = value
+
+
+def _hidden(document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: "***" if name in _SECRET and value else _hidden(value) if isinstance(value, dict) else value
+        for name, value in document.items()
+    }

@@ -1,0 +1,93 @@
+"""Starting work from the command line: a run of a manifest, or one item."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.schema import Job, load_job, parse_job
+from manifests.reader import Manifest
+from manifests.row import parse_rows
+from manifests.schema import user_columns
+from manifests.uri import absolute
+from pipeline.cluster import connected
+from pipeline.errors import CannotRun
+from pipeline.execute import InProcess, OnRay
+from pipeline.ledger import Ledger
+from pipeline.plan import Plan, make_plan
+from pipeline.progress import RunProgress
+from pipeline.run import RunSummary, load_manifest, prepare, run
+from pipeline.storage import Store
+
+
+def job_from(config: Path | None, flags: Mapping[str, Any], settings: Mapping[str, Any]) -> Job:
+    """The job of a file, of flags, or of both; flags win. Raises CannotRun when it is incomplete or wrong."""
+    given = {name: value for name, value in {**flags, **settings}.items() if value is not None}
+    if config is not None:
+        # Flags are typed in the working folder, so their relative paths stand there.
+        located = {n: absolute(v) if n in ("manifest", "output") else v for n, v in given.items()}
+        return load_job(config).with_overrides(located)
+    missing = [name for name in ("manifest", "output") if name not in given]
+    if missing:
+        raise CannotRun(f"{' and '.join(missing)} not given: name them, or a job file with --config")
+    start = parse_job({"manifest": given["manifest"], "output": given["output"]}, "command line")
+    return start.with_overrides(given).absolute()
+
+
+def run_job(job: Job, progress: RunProgress) -> RunSummary:
+    """Run a job here, or on the cluster that it names. Raises CannotRun when it can't run as a whole."""
+    info = prepare(job.settings)
+    manifest = load_manifest(job.manifest, job.settings)
+    with connected(job.ray.address):
+        return run(manifest, job.settings, info, job.output, OnRay, progress, limit=job.limit)
+
+
+def plan_job(job: Job) -> Plan:
+    """What `run_job` would do. Nothing is written."""
+    info = prepare(job.settings)
+    manifest = load_manifest(job.manifest, job.settings)
+    ledger = Ledger(Store(job.output, job.settings.storage_options))
+    return make_plan(manifest, job.settings, info, ledger, limit=job.limit)
+
+
+def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any], progress: RunProgress) -> RunSummary:
+    """Make one video in this process, by the same stages as a run, and put it at ``output``.
+
+    ``row`` holds manifest columns. Raises CannotRun when nothing can be attempted.
+    """
+    job = job_from(None, {"manifest": "-", "output": output}, settings)
+    info = prepare(job.settings)
+    with TemporaryDirectory(prefix="imtalker-generate-") as folder:
+        available = {"CPU": float(os.cpu_count() or 1), "GPU": float(_gpus())}
+        summary = run(
+            _single(row, job),
+            job.settings,
+            info,
+            folder,
+            lambda context: InProcess(context, available),
+            progress,
+        )
+        if summary.ok:
+            target, name = output.rsplit("/", 1) if "/" in output else (".", output)
+            (video,) = (Path(folder) / "videos").iterdir()
+            Store(target, job.settings.storage_options).put_file(video, name)
+    return summary
+
+
+def _single(row: Mapping[str, Any], job: Job) -> Manifest:
+    given = {name: value for name, value in row.items() if value is not None}
+    table = pa.Table.from_pylist([given])
+    base = str(Path.cwd())
+    rows = tuple(parse_rows(table, base, job.settings.motion_from))
+    return Manifest("command line", base, table.schema, rows, table.select(user_columns(table.schema)))
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

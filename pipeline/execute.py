@@ -1,0 +1,133 @@
+"""Executors: the same stages over the same tasks, on Ray Data or in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from pipeline.config import RunSettings
+from pipeline.errors import CannotRun
+from pipeline.resources import Placement, place
+from pipeline.stages.base import COLUMN, Stage
+from pipeline.talker import TalkerInfo
+from pipeline.tasks import Task
+
+T = TypeVar("T", bound=Task)
+
+# How often Ray runs a task again whose actor died. Ray Data's default is for ever: one poisonous item would never end.
+_RETRIES_AFTER_DEATH = 1
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage is constructed with."""
+
+    settings: RunSettings
+    info: TalkerInfo
+    output: str
+
+
+class Executor(Protocol):
+    placement: Placement
+
+    def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
+        """Send tasks through the stages; yield them as they come out, in any order.
+
+        A task whose worker died again and again is missing from what comes out; the caller compares. ``alone`` puts
+        no two tasks into one block, so that a poisonous one takes no other with it.
+        """
+
+
+class InProcess:
+    """One task after the other in this process."""
+
+    def __init__(self, context: Context, available: dict[str, float]) -> None:
+        self._context = context
+        self.placement = place(context.settings.resources, available)
+
+    def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
+        if not tasks:
+            return
+        built = [_build(stage, self._context, self.placement) for stage in stages]
+        for task in tasks:
+            for stage in built:
+                task = stage.run(task)
+            yield task
+
+
+class OnRay:
+    """Ray Data: an actor pool for each stage, streaming between them, GPUs pinned by Ray."""
+
+    def __init__(self, context: Context) -> None:
+        """Needs a connection (`pipeline.cluster.connected`). Raises CannotRun when the stages can't be placed."""
+        import ray
+
+        self._context = context
+        self.placement = place(context.settings.resources, ray.cluster_resources())
+
+    def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
+        import ray
+        from ray.data import ActorPoolStrategy
+
+        if not tasks:
+            return
+        _configure_data()
+        rows = [{COLUMN: task.model_dump_json()} for task in tasks]
+        # Small blocks: what Ray redoes or loses with an actor is one block.
+        data = ray.data.from_items(rows, override_num_blocks=len(rows) if alone else min(len(rows), 2000))
+        for stage in stages:
+            pool = self.placement[stage.name]
+            data = data.map_batches(
+                stage,
+                fn_constructor_args=(
+                    self._context.settings,
+                    self._context.info,
+                    self._context.output,
+                    pool.threads,
+                ),
+                batch_size=1,
+                compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),
+                num_cpus=pool.num_cpus,
+                num_gpus=pool.num_gpus,
+                # Ray leaves every GPU visible to an actor that asked for none.
+                runtime_env=None if pool.num_gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
+                max_task_retries=_RETRIES_AFTER_DEATH,
+                max_restarts=-1,
+                udf_modifying_row_count=False,
+            )
+        task_type = stages[0].task_type
+        try:
+            for row in data.iter_rows():
+                yield task_type.model_validate_json(row[COLUMN])
+        except (ray.exceptions.RayError, RuntimeError) as exc:
+            raise CannotRun(f"the run was stopped by Ray: {_cause(exc)}") from exc
+
+
+def _build(stage: type[Stage[T]], context: Context, placement: Placement) -> Stage[T]:
+    return stage(context.settings, context.info, context.output, placement[stage.name].threads)
+
+
+def _configure_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+    # A block whose actor died too often is dropped; the run finds what is missing and tries it alone.
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _cause(exc: BaseException) -> str:
+    """The innermost reason, in one line; Ray wraps what a worker raised several times."""
+    while (inner := getattr(exc, "cause", None) or exc.__cause__) is not None:
+        exc = inner
+    return str(exc).strip().splitlines()[-1] if str(exc).strip() else type(exc).__name__
+
+
+def missing(tasks: Iterable[T], done: set[str]) -> list[T]:
+    """The tasks that did not come back."""
+    return [task for task in tasks if task.key not in done]

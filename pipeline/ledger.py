@@ -1,0 +1,218 @@
+"""The ledger: one JSON record for every item, and the results table made from the records.
+
+A record is the item's commit: it is written after the video is in place, and it alone makes an item done.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.config import RunSettings
+from pipeline.errors import ErrorRecord
+from pipeline.storage import Store
+from pipeline.talker import TalkerInfo
+from pipeline.tasks import Input, ItemTask, Worker
+
+STAGES = ("crop", "features", "motion", "render")
+
+
+class Record(BaseModel):
+    """What is known of an item after it was attempted."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    index: int = Field(description="row of the manifest")
+    status: Literal["ok", "failed"]
+    error: ErrorRecord | None = None
+    flags: list[str] = Field(default_factory=list)
+    request: str | None = Field(None, description="fingerprint of the request: row, settings, model")
+    fingerprint: str | None = Field(None, description="fingerprint of the request and the content of its inputs")
+    mode: str | None = None
+    seed: int | None = None
+    cfg_scale: float | None = None
+    nfe: int | None = None
+    model: str | None = None
+    weights: str | None = None
+    weights_sha256: dict[str, str] = Field(default_factory=dict)
+    precision: str | None = None
+    inputs: dict[str, Input] = Field(default_factory=dict)
+    identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
+    faces_seen: int | None = None
+    video: dict[str, Any] | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    workers: dict[str, Worker] = Field(default_factory=dict)
+    computed: list[str] = Field(default_factory=list)
+    finished_at: str | None = None
+    version: str | None = Field(None, description="version of this program")
+
+    @classmethod
+    def of(cls, task: ItemTask, settings: RunSettings, info: TalkerInfo) -> Record:
+        """The record of a task that has gone its way."""
+        assets = [a for a in (task.portrait, task.audio, task.driver) if a is not None]
+        seconds = dict(task.seconds)
+        workers = dict(task.workers)
+        computed = list(task.computed)
+        for asset in assets:
+            for stage, value in asset.seconds.items():
+                seconds[stage] = round(seconds.get(stage, 0.0) + value, 4)
+            workers |= asset.workers
+            computed += asset.computed
+        return cls(
+            id=task.key,
+            index=task.index,
+            status="failed" if task.error else "ok",
+            error=task.error,
+            flags=task.flags,
+            request=task.request,
+            fingerprint=task.fingerprint,
+            mode=task.mode,
+            seed=task.seed,
+            cfg_scale=task.cfg_scale,
+            nfe=task.nfe,
+            model=info.model,
+            weights=info.weights,
+            weights_sha256=info.weights_sha256,
+            precision=settings.precision,
+            inputs=task.inputs,
+            identities=task.identities,
+            faces_seen=task.portrait.faces_seen,
+            video=task.video if task.error is None else None,
+            seconds=seconds,
+            workers=workers,
+            computed=sorted(set(computed)),
+            finished_at=now(),
+            version=version("imtalker"),
+        )
+
+
+class Ledger:
+    """Records under ``items/`` of a run's output."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def write(self, record: Record, *, key: str | None = None) -> None:
+        """Commit an item. ``key`` replaces the id where the id can't be a file name (`manifests.row.Row.key`)."""
+        self.store.put_bytes(f"items/{key or record.id}.json", record.model_dump_json(indent=1).encode())
+
+    def read(self, ids: Iterable[str]) -> dict[str, Record]:
+        """The records of those ids that have one."""
+        keys = {f"items/{id}.json": id for id in ids}
+        existing = self.store.list("items")
+        found = self.store.get_many(key for key in keys if key in existing)
+        return {keys[key]: Record.model_validate_json(data) for key, data in found.items()}
+
+    def read_all(self) -> list[Record]:
+        """Every record there is, rows without a usable id included."""
+        keys = [k for folder in ("items", "items/_invalid") for k in self.store.list(folder) if k.endswith(".json")]
+        return [Record.model_validate_json(data) for data in self.store.get_many(keys).values()]
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+RESULTS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("status", pa.string()),
+        ("reused", pa.bool_()),
+        ("error_kind", pa.string()),
+        ("error_stage", pa.string()),
+        ("error_message", pa.string()),
+        ("error_hint", pa.string()),
+        ("error_trace", pa.string()),
+        ("flags", pa.list_(pa.string())),
+        ("video", pa.string()),
+        ("frames", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("size_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("frames_sha256", pa.string()),
+        ("has_audio", pa.bool_()),
+        ("faces_seen", pa.int64()),
+        ("mode", pa.string()),
+        ("seed", pa.int64()),
+        ("cfg_scale", pa.float64()),
+        ("nfe", pa.int64()),
+        ("model", pa.string()),
+        ("weights", pa.string()),
+        ("precision", pa.string()),
+        ("fingerprint", pa.string()),
+        *((f"{stage}_s", pa.float64()) for stage in STAGES),
+        ("encode_s", pa.float64()),
+        ("render_fps", pa.float64()),
+        ("real_time_factor", pa.float64()),
+        ("peak_memory_bytes", pa.int64()),
+        ("finished_at", pa.string()),
+    ]
+)
+"""Columns of results.parquet that the run fills; the manifest's own columns stand beside them."""
+
+
+def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
+    """One row under `RESULTS_SCHEMA`."""
+    video, error = record.video or {}, record.error
+    seconds = sum(record.seconds.values())
+    render_s, duration = video.get("render_s"), video.get("duration_s")
+    return {
+        "id": record.id,
+        "status": record.status,
+        "reused": reused,
+        "error_kind": error.kind if error else None,
+        "error_stage": error.stage if error else None,
+        "error_message": error.message if error else None,
+        "error_hint": error.hint if error else None,
+        "error_trace": error.trace or None if error else None,
+        "flags": record.flags,
+        "video": video.get("uri"),
+        "frames": video.get("frames"),
+        "duration_s": duration,
+        "size_bytes": video.get("size"),
+        "sha256": video.get("sha256"),
+        "frames_sha256": video.get("frames_sha256"),
+        "has_audio": video.get("has_audio"),
+        "faces_seen": record.faces_seen,
+        "mode": record.mode,
+        "seed": record.seed,
+        "cfg_scale": record.cfg_scale,
+        "nfe": record.nfe,
+        "model": record.model,
+        "weights": record.weights,
+        "precision": record.precision,
+        "fingerprint": record.fingerprint,
+        **{f"{stage}_s": record.seconds.get(stage) for stage in STAGES},
+        "encode_s": video.get("encode_s"),
+        "render_fps": round(video["frames"] / render_s, 3) if render_s else None,
+        "real_time_factor": round(seconds / duration, 4) if duration else None,
+        "peak_memory_bytes": video.get("peak_memory_bytes"),
+        "finished_at": record.finished_at,
+    }
+
+
+def skipped_row(id: str, reason: str) -> dict[str, Any]:
+    """The row of an item that was not attempted."""
+    return {**dict.fromkeys(RESULTS_SCHEMA.names), "id": id, "status": "skipped", "reused": False, "flags": [reason]}
+
+
+def results_table(rows: list[dict[str, Any]], user_columns: pa.Table) -> pa.Table:
+    """Rows in manifest order beside the manifest's remaining columns, which have as many rows."""
+    table = pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+    for field in user_columns.schema:
+        table = table.append_column(field, user_columns.column(field.name))
+    return table
+
+
+def write_results(store: Store, table: pa.Table) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    store.put_bytes("results.parquet", buffer.getvalue())

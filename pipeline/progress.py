@@ -1,0 +1,132 @@
+"""Progress for people, on stderr: bars on a terminal, one line an interval elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from pipeline.summary import RunSummary
+
+
+class RunProgress:
+    """Counts of one phase at a time: items and, where they are known, frames."""
+
+    def __init__(self, console: Console, interval_s: float) -> None:
+        self._console = console
+        self._interval_s = interval_s
+        self._bars: Progress | None = None
+        self._items: TaskID | None = None
+        self._frames: TaskID | None = None
+        self._phase = ""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._total = self._done = self._failed = 0
+        self._frames_total = self._frames_done = 0
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description:<22}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:>14}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(self, phase: str, total: int, frames: int = 0) -> None:
+        """Start a phase of ``total`` items that have ``frames`` frames together (0: unknown)."""
+        self._reset()
+        self._phase, self._total, self._frames_total = phase, total, frames
+        if self._bars is not None:
+            self._items = self._bars.add_task(phase, total=total, rate="")
+            self._frames = self._bars.add_task(f"{phase} (frames)", total=frames, rate="") if frames else None
+        elif total:
+            self.say(f"{phase}: 0/{total}")
+
+    def advance(self, *, failed: bool = False, frames: int = 0) -> None:
+        """One item is through, with so many frames made."""
+        self._done += 1
+        self._failed += failed
+        self._frames_done += frames
+        now = time.monotonic()
+        elapsed = max(now - self._started, 1e-6)
+        if self._bars is not None:
+            assert self._items is not None  # noqa: S101  (begin was called)
+            self._bars.update(self._items, completed=self._done, rate=f"{self._done / elapsed:.2f} items/s")
+            if self._frames is not None:
+                rate = f"{self._frames_done / elapsed:.1f} frames/s"
+                self._bars.update(self._frames, completed=self._frames_done, rate=rate)
+        elif now - self._said >= self._interval_s or self._done == self._total:
+            self._said = now
+            self.say(self._line(elapsed))
+
+    def _line(self, elapsed: float) -> str:
+        parts = [f"{self._phase}: {self._done}/{self._total}"]
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        if self._frames_done:
+            parts.append(f"{self._frames_done} frames, {self._frames_done / elapsed:.1f} frames/s")
+        # Frames tell the time left better than items do: items differ in length.
+        if self._frames_total and self._frames_done:
+            share = self._frames_done / self._frames_total
+        else:
+            share = self._done / self._total
+        if 0 < share < 1:
+            parts.append(f"about {elapsed / share - elapsed:.0f} s left")
+        return ", ".join(parts)
+
+
+def summary_table(summary: RunSummary) -> Table:
+    """The end of a run, for people."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    counts = (
+        f"{summary.ok} ok ({summary.reused} from an earlier run), {summary.failed} failed, {summary.skipped} skipped"
+    )
+    table.add_row("items", f"{summary.rows}: {counts}")
+    for failure in summary.first_failures:
+        kind = f"{failure['kind']} error in {failure['stage']}"
+        table.add_row("", escape(f"{failure['id']}: {kind}: {failure['message']} ({failure['hint']})"))
+    rate = summary.frames / summary.seconds if summary.seconds else 0.0
+    table.add_row("made", f"{summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} frames/s)")
+    table.add_row("videos", escape(f"{summary.output}/videos"))
+    table.add_row("results", escape(summary.results))
+    if summary.weights == "random":
+        table.add_row("note", "this model's weights are random stand-ins: the videos show no face")
+    return table
+
+
+def stderr_console() -> Console:
+    return Console(file=sys.stderr)

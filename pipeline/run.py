@@ -1,0 +1,185 @@
+"""A run: from a manifest to videos, records and the results table."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from manifests.errors import ManifestError
+from manifests.reader import Manifest, read_manifest
+from pipeline import talker
+from pipeline.config import RunSettings
+from pipeline.errors import CannotRun, ErrorRecord
+from pipeline.execute import Context, Executor, missing
+from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
+from pipeline.plan import Plan, make_plan
+from pipeline.progress import RunProgress
+from pipeline.stages.base import Stage
+from pipeline.stages.crop import CropStage
+from pipeline.stages.features import FeaturesStage
+from pipeline.stages.motion import MotionStage
+from pipeline.stages.render import RenderStage
+from pipeline.storage import Store
+from pipeline.summary import RunSummary, finish
+from pipeline.talker import TalkerInfo
+from pipeline.tasks import AssetTask, ItemTask, Task
+from pipeline.weights import ensure
+
+
+def prepare(settings: RunSettings) -> TalkerInfo:
+    """Make sure of the weights and say what the model is. Raises CannotRun for weights that are missing."""
+    ensure(settings.model, settings.weights, download=settings.download)
+    return talker.info(settings)
+
+
+def load_manifest(uri: str, settings: RunSettings) -> Manifest:
+    """Read the manifest for a run. Raises CannotRun when it can't be used as a whole."""
+    try:
+        return read_manifest(
+            uri,
+            settings.storage_options,
+            results_columns=RESULTS_SCHEMA.names,
+            motion_from=settings.motion_from,
+        )
+    except ManifestError as exc:
+        raise CannotRun(str(exc)) from exc
+
+
+def run(
+    manifest: Manifest,
+    settings: RunSettings,
+    info: TalkerInfo,
+    output: str,
+    make_executor: Callable[[Context], Executor],
+    progress: RunProgress,
+    *,
+    limit: int | None = None,
+) -> RunSummary:
+    """Make what the manifest asks for and what earlier runs have not made.
+
+    Raises CannotRun when the run as a whole can't go on; whatever was made until then is kept.
+    """
+    started = time.monotonic()
+    store = Store(output, settings.storage_options)
+    store.check_writable()
+    ledger = Ledger(store)
+    plan = make_plan(manifest, settings, info, ledger, limit=limit)
+    _announce(plan, progress)
+    executor = make_executor(Context(settings, info, store.uri))
+    for row, error in plan.invalid:
+        ledger.write(Record(id=row.id, index=row.index, status="failed", error=error, finished_at=now()), key=row.key)
+    assets = _make_assets(plan, executor, progress)
+    records = _make_items(plan, assets, ledger, settings, info, executor, progress)
+    return finish(manifest, plan, records, assets.values(), store, settings, info, time.monotonic() - started)
+
+
+def _announce(plan: Plan, progress: RunProgress) -> None:
+    facts = plan.summary()
+    progress.say(
+        f"plan: {facts['to_make']} to make ({facts['portraits']} portraits, {facts['recordings']} recordings, "
+        f"{facts['drivers']} drivers), {facts['already_done']} done already, {facts['invalid']} rows that can't be "
+        f"attempted, {facts['skipped']} skipped"
+    )
+
+
+def _through(
+    tasks: Sequence[Task],
+    stages: Sequence[type[Stage[Any]]],
+    executor: Executor,
+    each: Callable[[Any], None],
+) -> list[Task]:
+    """Send tasks through stages, those that got lost once more, alone; returns those that got lost twice."""
+    left = list(tasks)
+    for alone in (False, True):
+        done: set[str] = set()
+        for task in executor.run(left, stages, alone=alone):
+            done.add(task.key)
+            each(task)
+        left = missing(left, done)
+    return left
+
+
+def _lost(stage: str) -> ErrorRecord:
+    return ErrorRecord(
+        "infrastructure",
+        stage,
+        "its worker died twice while it was being made",
+        "run again; if it dies again, look at the worker's log for this item (memory? a damaged file?)",
+    )
+
+
+def _make_assets(plan: Plan, executor: Executor, progress: RunProgress) -> dict[str, AssetTask]:
+    """Crops, codes, features and drivers' motion: each once, however many items name it."""
+    done: dict[str, AssetTask] = {}
+
+    def keep(asset: AssetTask) -> None:
+        done[asset.key] = asset
+        progress.advance(failed=asset.error is not None)
+
+    progress.begin("portraits and media", len(plan.assets))
+    for lost in _through(list(plan.assets.values()), (CropStage, FeaturesStage), executor, keep):
+        asset = plan.assets[lost.key].model_copy(update={"error": _lost("features")})
+        keep(asset)
+    return done
+
+
+def _make_items(
+    plan: Plan,
+    assets: dict[str, AssetTask],
+    ledger: Ledger,
+    settings: RunSettings,
+    info: TalkerInfo,
+    executor: Executor,
+    progress: RunProgress,
+) -> dict[int, Record]:
+    """Motion and video of every item whose assets could be made; a record of every item. By row."""
+    records: dict[int, Record] = {}
+    ready: list[ItemTask] = []
+    for item in plan.items:
+        _attach(item, assets)
+        if item.error is None:
+            ready.append(item)
+        else:
+            record = Record.of(item, settings, info)
+            ledger.write(record)
+            records[item.index] = record
+    ready = _by_portrait(ready)
+
+    def keep(item: ItemTask) -> None:
+        records[item.index] = Record.of(item, settings, info)
+        frames = item.video["frames"] if item.video else 0
+        progress.advance(failed=item.error is not None, frames=frames)
+
+    progress.begin("videos", len(ready), frames=sum(_frames(item) for item in ready))
+    by_key = {item.key: item for item in ready}
+    for lost in _through(ready, (MotionStage, RenderStage), executor, keep):
+        item = by_key[lost.key].model_copy(update={"error": _lost("render")})
+        ledger.write(Record.of(item, settings, info))
+        keep(item)
+    return records
+
+
+def _attach(item: ItemTask, assets: dict[str, AssetTask]) -> None:
+    """Put what was made of the item's assets into it, and the first error that one of them had."""
+    for role in ("portrait", "audio", "driver"):
+        wanted: AssetTask | None = getattr(item, role)
+        if wanted is None:
+            continue
+        made = assets[wanted.key]
+        setattr(item, role, made)
+        item.error = item.error or made.error
+
+
+def _frames(item: ItemTask) -> int:
+    source = item.audio if item.mode == "audio" else item.driver
+    return (source.frames or 0) if source else 0
+
+
+def _by_portrait(items: list[ItemTask]) -> list[ItemTask]:
+    """Items of a portrait together, so that it is prepared once; the longest group first, the longest item first."""
+    total: Counter[str] = Counter()
+    for item in items:
+        total[item.portrait.key] += _frames(item)
+    return sorted(items, key=lambda item: (-total[item.portrait.key], item.portrait.key, -_frames(item), item.index))

@@ -1,0 +1,74 @@
+"""What every stage shares: one task in, the same task out, and errors as values."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from pipeline.config import RunSettings
+from pipeline.errors import error_record
+from pipeline.stages import STAGE_VERSIONS
+from pipeline.storage import Store
+from pipeline.talker import TalkerInfo
+from pipeline.tasks import Task, Worker
+
+T = TypeVar("T", bound=Task)
+
+COLUMN = "task"
+"""The one column of the data sets: tasks as JSON."""
+
+
+class Stage(ABC, Generic[T]):
+    """One step of the way of an item.
+
+    Subclasses implement `process`, which may raise anything: the exception becomes the task's typed error here and
+    nowhere else. Later stages pass such a task through, so no task touches a neighbour.
+    """
+
+    name: ClassVar[str]
+    task_type: type[T]
+
+    @property
+    def version(self) -> int:
+        return STAGE_VERSIONS[self.name]
+
+    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
+        self.settings = settings
+        self.info = info
+        self.store = Store(output, settings.storage_options)
+        self.threads = threads
+
+    @abstractmethod
+    def process(self, task: T) -> None:
+        """Fill in the task. Raises whatever goes wrong."""
+
+    def finish(self, task: T) -> None:
+        """Called for every task at the end, failed ones included."""
+
+    def run(self, task: T) -> T:
+        # The thread count is part of the result's numerics, and in-process runs share it between stages.
+        torch.set_num_threads(self.threads)
+        task.workers[self.name] = Worker(
+            pid=os.getpid(), node=platform.node(), gpus=os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        )
+        started = time.perf_counter()
+        if task.error is None:
+            try:
+                self.process(task)
+            except Exception as exc:  # noqa: BLE001  (the one place that turns an item's exception into a value)
+                task.error = error_record(exc, self.name)
+        task.seconds[self.name] = round(time.perf_counter() - started, 4)
+        self.finish(task)
+        return task
+
+    def __call__(self, batch: dict[str, Sequence[str]]) -> dict[str, np.ndarray]:
+        """Ray Data's way in: a batch with the JSON column `COLUMN`, and the same batch out."""
+        done = [self.run(self.task_type.model_validate_json(text)) for text in batch[COLUMN]]
+        return {COLUMN: np.array([task.model_dump_json() for task in done], dtype=object)}

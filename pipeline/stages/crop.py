@@ -1,0 +1,77 @@
+"""Crop: a portrait becomes a square picture with the head framed; a driver is looked at for a face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import RunSettings
+from pipeline.errors import InputError
+from pipeline.fetch import fetched
+from pipeline.fingerprint import cache_key
+from pipeline.media.crop_box import crop_around, cut
+from pipeline.media.driver import sample_frames
+from pipeline.media.faces import choose_face, load_detector
+from pipeline.media.image import load_image, resize_square
+from pipeline.stages.base import Stage
+from pipeline.talker import TalkerInfo
+from pipeline.tasks import AssetTask, Input
+
+DRIVER_LOOK_EVERY = 15
+"""Frames at 25 a second between two looks at a driver, as in the published demo."""
+
+
+class CropStage(Stage[AssetTask]):
+    name = "crop"
+    task_type = AssetTask
+
+    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
+        super().__init__(settings, info, output, threads)
+        self.detector = load_detector(settings.detector)
+
+    def process(self, task: AssetTask) -> None:
+        if task.kind == "portrait":
+            self._portrait(task)
+        elif task.kind == "driver" and self.settings.driver_face == "checked":
+            self._driver(task)
+
+    def _portrait(self, task: AssetTask) -> None:
+        with fetched(task.uri, self.settings) as source:
+            task.input = Input(uri=task.uri, size=source.size, sha256=source.sha256)
+            facts = {"version": self.version, "input": source.sha256, "resolution": self.info.resolution}
+            if task.crop:
+                facts |= {"rule": task.crop_rule, "face": self.settings.face, "detector": self.settings.detector}
+            task.picture = cache_key(self.name, facts)
+            if self.store.exists(task.picture):
+                task.faces_seen = self._stored_faces(task.picture)
+                return
+            image = load_image(source.path, self.settings.limits)
+        if task.crop:
+            image, task.faces_seen = self._crop(image, task)
+        picture = resize_square(image, self.info.resolution)
+        seen = -1 if task.faces_seen is None else task.faces_seen
+        self.store.put_arrays(task.picture, {"image": picture, "faces_seen": np.array(seen)})
+        task.computed.append(self.name)
+
+    def _crop(self, image: np.ndarray, task: AssetTask) -> tuple[np.ndarray, int]:
+        faces = self.detector.detect(image)
+        face = choose_face(faces, self.settings.face)
+        box = crop_around(face.box, (image.shape[1], image.shape[0]), task.crop_rule)
+        return cut(image, box), len(faces)
+
+    def _stored_faces(self, key: str) -> int | None:
+        seen = int(self.store.get_arrays(key)["faces_seen"])
+        return None if seen < 0 else seen
+
+    def _driver(self, task: AssetTask) -> None:
+        with fetched(task.uri, self.settings) as source:
+            if not self._has_face(source.path):
+                raise InputError(
+                    f"no face found in any of the looked-at frames of {task.uri} (every {DRIVER_LOOK_EVERY}th)",
+                    hint="give a driver that shows one upright face, or set driver_face: unchecked",
+                )
+
+    def _has_face(self, path: Path) -> bool:
+        frames = sample_frames(path, self.settings.limits, every=DRIVER_LOOK_EVERY)
+        return any(self.detector.detect(frame) for frame in frames)

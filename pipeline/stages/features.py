@@ -1,0 +1,90 @@
+"""Features: codes of portraits, features of recordings, motion of drivers; each made once a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunSettings
+from pipeline.errors import InputError
+from pipeline.fetch import LocalInput, fetched
+from pipeline.fingerprint import cache_key, model_facts
+from pipeline.media.audio import decode_mono_16k
+from pipeline.media.driver import DriverReader
+from pipeline.media.probe import probe
+from pipeline.stages.arrays import checked_finite
+from pipeline.stages.base import Stage
+from pipeline.talker import Arrays, Talker, TalkerInfo, load
+from pipeline.tasks import AssetTask, Input
+
+SAMPLE_RATE = 16_000
+
+
+def frames_for(samples: int, fps: int) -> int:
+    """How many frames a recording of ``samples`` at 16 kHz lasts, rounded up, in integers."""
+    return -(-samples * fps // SAMPLE_RATE)
+
+
+class FeaturesStage(Stage[AssetTask]):
+    name = "features"
+    task_type = AssetTask
+
+    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
+        super().__init__(settings, info, output, threads)
+        self.talker: Talker = load(info.model, settings, info)
+        self.talker.warm(self.name)
+
+    def process(self, task: AssetTask) -> None:
+        if task.kind == "portrait":
+            self._portrait(task)
+            return
+        with fetched(task.uri, self.settings) as source:
+            task.input = Input(uri=task.uri, size=source.size, sha256=source.sha256)
+            if task.kind == "audio":
+                self._audio(task, source.path)
+            else:
+                self._driver(task, source)
+
+    def _portrait(self, task: AssetTask) -> None:
+        assert task.picture is not None  # noqa: S101  (narrows the type: crop has run)
+        key = self._key(picture=task.picture)
+        if not self._reuse(task, key):
+            image = self.store.get_arrays(task.picture)["image"]
+            self._keep(task, key, self.talker.encode_portrait(image))
+
+    def _audio(self, task: AssetTask, path: Path) -> None:
+        waveform = decode_mono_16k(path, self.settings.limits, max_seconds=self.settings.max_seconds)
+        task.samples = len(waveform)
+        task.frames = frames_for(len(waveform), self.info.fps)
+        if not task.needs_features:
+            return
+        assert task.input is not None  # noqa: S101  (narrows the type)
+        key = self._key(audio=task.input.sha256, samples=task.samples)
+        if not self._reuse(task, key):
+            self._keep(task, key, self.talker.encode_audio(waveform))
+
+    def _driver(self, task: AssetTask, source: LocalInput) -> None:
+        key = self._key(
+            driver=source.sha256, max_seconds=self.settings.max_seconds, batch_size=self.settings.batch_size
+        )
+        if not self._reuse(task, key):
+            reader = DriverReader(
+                source.path, self.info.resolution, self.settings.limits, max_seconds=self.settings.max_seconds
+            )
+            self._keep(task, key, self.talker.encode_driver(reader))
+            task.facts["decoder"] = reader.decoder
+        task.facts["has_audio"] = probe(source.path, self.settings.limits).audio is not None
+        task.frames = len(next(iter(self.store.get_arrays(key).values())))
+        if task.frames == 0:
+            raise InputError(f"{task.uri} has no video frames", hint="give a video with a picture track")
+
+    def _key(self, **facts: Any) -> str:
+        return cache_key(self.name, {"version": self.version, **model_facts(self.info, self.settings), **facts})
+
+    def _reuse(self, task: AssetTask, key: str) -> bool:
+        task.arrays = key
+        return self.store.exists(key)
+
+    def _keep(self, task: AssetTask, key: str, arrays: Arrays) -> None:
+        self.store.put_arrays(key, checked_finite(arrays, f"features of {task.uri}"))
+        task.computed.append(self.name)

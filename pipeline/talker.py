@@ -1,0 +1,102 @@
+"""What every model family implements, and the registry that finds one by name.
+
+A family is reached through this module alone. Motion and features are named arrays whose first axis is time, so
+their widths, rates and meanings are the family's own business; so are its chunking of frames and its resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.config import RunSettings
+from pipeline.errors import CannotRun
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TalkerInfo:
+    """What a run needs to know of a model before it loads any weights."""
+
+    model: str
+    """Preset name."""
+    version: int
+    """Version of the family's own code; a change makes every result of older code stale."""
+    resolution: int
+    """Width and height of its pictures and frames."""
+    fps: int
+    weights: str
+    """``published``, ``trained`` or ``random``."""
+    weights_sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MotionRequest:
+    """How the motion of one item is to be made."""
+
+    seed: int
+    cfg_scale: float
+    nfe: int
+    controls: Arrays = field(default_factory=dict)
+    """Optional sequences at the model's frame rate: pose [T, 3], camera [T, 3], gaze [T, 2] (radians)."""
+
+
+class Talker(Protocol):
+    """One model on one device. A stage warms what it uses, so it holds only the networks it needs."""
+
+    info: TalkerInfo
+
+    def warm(self, stage: str) -> None:
+        """Load the networks that ``features``, ``motion`` or ``render`` use. Raises CannotRun for unusable weights."""
+
+    def encode_portrait(self, image: np.ndarray) -> Arrays:
+        """uint8 [R, R, 3] -> what motion and rendering need of a portrait besides its pixels."""
+
+    def encode_audio(self, waveform: np.ndarray) -> Arrays:
+        """float32 [N], 16 kHz mono in -1..1 -> features."""
+
+    def encode_driver(self, windows: Iterable[np.ndarray]) -> Arrays:
+        """uint8 [n, R, R, 3] windows of a driving video at the model's frame rate -> motion."""
+
+    def generate(self, portrait: Arrays, audio: Arrays, request: MotionRequest) -> Arrays:
+        """Motion for one portrait and one recording."""
+
+    def prepare(self, image: np.ndarray, portrait: Arrays) -> Any:
+        """All rendering work that depends on the portrait alone."""
+
+    def render(self, prepared: Any, motion: Arrays) -> Iterator[np.ndarray]:
+        """uint8 [n, R, R, 3] RGB, in order, as many frames as the motion has."""
+
+
+# Preset -> module that offers `info(settings)` and `load(settings, info)`.
+_FAMILIES = {
+    "imtalker": "pipeline.talkers.imtalker",
+    "imtalker-tiny": "pipeline.talkers.imtalker",
+}
+
+
+def _family(model: str) -> Any:
+    if model not in _FAMILIES:
+        raise CannotRun(f"there is no model {model!r}; the models are {', '.join(sorted(_FAMILIES))}")
+    return import_module(_FAMILIES[model])
+
+
+def info(settings: RunSettings) -> TalkerInfo:
+    """Facts about ``settings.model``, its weights' hashes among them. Raises CannotRun when weights are missing."""
+    found: TalkerInfo = _family(settings.model).info(settings)
+    return found
+
+
+def load(model: str, settings: RunSettings | None = None, known: TalkerInfo | None = None) -> Talker:
+    """The talker for a preset. Raises CannotRun for an unknown name, missing weights or a missing device.
+
+    ``known`` is what `info` said before, so that workers need not hash the weights again.
+    """
+    settings = settings or RunSettings(model=model)
+    talker: Talker = _family(model).load(settings, known or info(settings))
+    return talker

@@ -1,0 +1,176 @@
+"""IMTalker behind the common interface: presets ``imtalker`` (published sizes) and ``imtalker-tiny`` (seeded)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imtalker import MotionGenerator, RenderEngine, Renderer, load_generator, load_renderer
+from imtalker.audio.waveform import normalise
+from imtalker.checkpoints import CheckpointError
+from imtalker.presets import Preset, build_seeded, find_preset
+from imtalker.renderer.renderer import PreparedSource
+from pipeline.config import RunSettings
+from pipeline.errors import CannotRun
+from pipeline.talker import Arrays, MotionRequest, TalkerInfo
+from pipeline.weights import ModelFiles, locate, sha256_of
+
+_VERSION = 1
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def info(settings: RunSettings) -> TalkerInfo:
+    """Raises CannotRun when published weights are missing."""
+    preset = find_preset(settings.model)
+    hashes: dict[str, str] = {}
+    if preset.weights == "published":
+        hashes = sha256_of(locate(preset.name, settings.weights))
+    return TalkerInfo(
+        model=preset.name,
+        version=_VERSION,
+        resolution=preset.renderer.resolution,
+        fps=int(preset.generator.fps),
+        weights="random" if preset.weights == "seeded" else preset.weights,
+        weights_sha256=hashes,
+    )
+
+
+def load(settings: RunSettings, info: TalkerInfo) -> IMTalker:
+    """Raises CannotRun for a device that is not there. Networks are loaded when first used."""
+    return IMTalker(find_preset(settings.model), settings, info)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for ``auto``, ``cpu`` or ``cuda``; raises CannotRun when it is not there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise CannotRun("device: cuda was asked for, but torch sees no GPU; use device: auto or cpu")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+class IMTalker:
+    """See `pipeline.talker.Talker` for what each method promises."""
+
+    def __init__(self, preset: Preset, settings: RunSettings, info: TalkerInfo) -> None:
+        self._preset = preset
+        self._settings = settings
+        self.info = info
+        self.device = pick_device(settings.device)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        if self._preset.weights == "seeded":
+            return self._seeded[0].to(self.device)
+        try:
+            return load_renderer(_needed(self._files.renderer)).to(self.device)
+        except CheckpointError as exc:
+            raise CannotRun(str(exc)) from exc
+
+    @cached_property
+    def _generator(self) -> MotionGenerator:
+        if self._preset.weights == "seeded":
+            return self._seeded[1].to(self.device)
+        try:
+            return load_generator(_needed(self._files.generator), audio_encoder=self._files.wav2vec2).to(self.device)
+        except CheckpointError as exc:
+            raise CannotRun(str(exc)) from exc
+
+    @property
+    def _files(self) -> ModelFiles:
+        return locate(self._preset.name, self._settings.weights)
+
+    @cached_property
+    def _seeded(self) -> tuple[Renderer, MotionGenerator]:
+        return build_seeded(self._preset)
+
+    @cached_property
+    def _engine(self) -> RenderEngine:
+        return RenderEngine(
+            self._renderer,
+            device=self.device,
+            dtype=_DTYPES[self._settings.precision],
+            batch_size=self._settings.batch_size,
+        )
+
+    def warm(self, stage: str) -> None:
+        if stage in ("features", "render"):
+            self._renderer  # noqa: B018  (loads it)
+        if stage in ("features", "motion"):
+            self._generator  # noqa: B018
+
+    def encode_portrait(self, image: np.ndarray) -> Arrays:
+        """The portrait's own motion code, under ``motion`` [1, 32]."""
+        with torch.inference_mode():
+            return {"motion": self._renderer.encode_motion(self._pictures(image[None])).cpu().numpy()}
+
+    def encode_audio(self, waveform: np.ndarray) -> Arrays:
+        """wav2vec2 features at the frame rate, under ``audio`` [T, 768]."""
+        with torch.inference_mode():
+            samples = normalise(torch.from_numpy(waveform)[None])
+            return {"audio": self._generator.encode_audio(samples.to(self.device))[0].cpu().numpy()}
+
+    def encode_driver(self, windows: Iterable[np.ndarray]) -> Arrays:
+        """The motion code of every frame, under ``motion`` [T, 32]; batches have one fixed size."""
+        size = self._settings.batch_size
+        codes = []
+        with torch.inference_mode():
+            for batch in rebatched(windows, size):
+                padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+                codes.append(self._renderer.encode_motion(self._pictures(padded))[: len(batch)].cpu().numpy())
+        width = self._preset.renderer.dim_motion
+        return {"motion": np.concatenate(codes) if codes else np.zeros((0, width), np.float32)}
+
+    def generate(self, portrait: Arrays, audio: Arrays, request: MotionRequest) -> Arrays:
+        """Flow matching on the audio's features with the portrait's code as reference."""
+        controls = {name: torch.from_numpy(rows) for name, rows in request.controls.items()}
+        with torch.inference_mode():
+            motion = self._generator.sample_from_features(
+                torch.from_numpy(audio["audio"])[None],
+                torch.from_numpy(portrait["motion"]),
+                pose=controls.get("pose"),
+                camera=controls.get("camera"),
+                gaze=controls.get("gaze"),
+                cfg_scale=request.cfg_scale,
+                nfe=request.nfe,
+                seed=request.seed,
+            )
+        return {"motion": motion[0].cpu().numpy()}
+
+    def prepare(self, image: np.ndarray, portrait: Arrays) -> PreparedSource:
+        """All source-side work of the renderer."""
+        return self._engine.prepare(self._pictures(image[None])[0])
+
+    def render(self, prepared: PreparedSource, motion: Arrays) -> Iterator[np.ndarray]:
+        """Frames in batches of the run's ``batch_size``."""
+        for frames in self._engine.render(prepared, torch.from_numpy(motion["motion"])):
+            yield frames.numpy()
+
+    def _pictures(self, images: np.ndarray) -> Tensor:
+        """uint8 [n, R, R, 3] -> float [n, 3, R, R] in 0..1 on the device."""
+        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+def _needed(path: Path | None) -> Path:
+    if path is None:
+        raise CannotRun("a part of the weights has no file; name it with --weights")
+    return path
+
+
+def rebatched(windows: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same frames in batches of exactly ``size``, but for the last."""
+    kept: list[np.ndarray] = []
+    for window in windows:
+        for frame in window:
+            kept.append(frame)
+            if len(kept) == size:
+                yield np.stack(kept)
+                kept = []
+    if kept:
+        yield np.stack(kept)

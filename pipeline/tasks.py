@@ -1,0 +1,84 @@
+"""What travels between stages: small messages, as JSON in one column, so that no schema is ever guessed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.errors import ErrorRecord
+
+Mode = Literal["audio", "driver"]
+AssetKind = Literal["portrait", "audio", "driver"]
+
+
+class Input(BaseModel):
+    """One input file as it was read."""
+
+    uri: str
+    size: int
+    sha256: str
+
+
+class Worker(BaseModel):
+    """Where a stage ran."""
+
+    pid: int
+    node: str
+    gpus: str = Field(description="CUDA_VISIBLE_DEVICES of the process")
+
+
+class Task(BaseModel):
+    """What every message carries."""
+
+    model_config = ConfigDict(validate_assignment=False)
+
+    key: str
+    error: ErrorRecord | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    workers: dict[str, Worker] = Field(default_factory=dict)
+    computed: list[str] = Field(default_factory=list, description="stages that computed rather than reused")
+
+
+class AssetTask(Task):
+    """A distinct portrait, recording or driver: made once a run, however many items name it."""
+
+    kind: AssetKind
+    uri: str
+    crop: bool = False
+    crop_rule: Literal["audio", "video", "app"] = "audio"
+    needs_features: bool = True
+    """False for a recording that only gives its sound."""
+    # filled in on the way
+    input: Input | None = None
+    picture: str | None = Field(None, description="store key of the cropped portrait")
+    arrays: str | None = Field(None, description="store key of codes, features or motion")
+    frames: int | None = Field(None, description="length at the model's frame rate")
+    samples: int | None = Field(None, description="length at 16 kHz")
+    faces_seen: int | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class ItemTask(Task):
+    """One video to make. ``key`` is the item's id."""
+
+    index: int
+    mode: Mode
+    portrait: AssetTask
+    audio: AssetTask | None = None
+    driver: AssetTask | None = None
+    pose: str | None = None
+    camera: str | None = None
+    gaze: str | None = None
+    seed: int | None = None
+    cfg_scale: float
+    nfe: int
+    request: str = Field(description="fingerprint of what was asked, before any input is read")
+    identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
+    flags: list[str] = Field(default_factory=list)
+    # filled in on the way
+    inputs: dict[str, Input] = Field(default_factory=dict)
+    fingerprint: str | None = None
+    motion: str | None = Field(None, description="store key of the motion")
+    frames: int | None = None
+    video: dict[str, Any] | None = None

@@ -1,0 +1,30 @@
+"""The model store: where weights come from, where they lie, and whether they are what they should be."""
+
+from pipeline.weights.catalogue import PARTS, Part, default_store, parts_of
+from pipeline.weights.store import (
+    ModelFiles,
+    ModelRow,
+    convert,
+    ensure,
+    list_models,
+    locate,
+    pull,
+    sha256_of,
+    verify,
+)
+
+__all__ = [
+    "PARTS",
+    "ModelFiles",
+    "ModelRow",
+    "Part",
+    "convert",
+    "default_store",
+    "ensure",
+    "list_models",
+    "locate",
+    "parts_of",
+    "pull",
+    "sha256_of",
+    "verify",
+]
