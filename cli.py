@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -36,13 +36,19 @@ def main() -> None:
     from manifests.errors import ManifestError
 
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except (CannotRun, ManifestError) as exc:
-        typer.echo(f"error: {exc}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; what is done is kept, run the same command again to go on", err=True)
-        sys.exit(130)
+        _fail(f"error: {exc}", 1)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted; what is done is kept, run the same command again to go on", 130)
+    except typer.TyperException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    sys.exit(code)
 
 
 @app.command()
@@ -199,14 +205,14 @@ def models_list(as_json: Json = False) -> None:
 def models_pull(
     model: Annotated[str, typer.Argument(help="preset")] = "imtalker",
     revision: Annotated[
-        list[str] | None, typer.Option(metavar="REPOSITORY=REVISION", help="branch, tag or commit; may be repeated")
+        list[str] | None, typer.Option(metavar="REPOSITORY@REVISION", help="branch, tag or commit; may be repeated")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Fetch a model's published weights from the Hugging Face hub."""
-    from pipeline.weights import pull
+    from pipeline.weights import parse_revisions, pull
 
-    _models(pull(model, revisions=dict(text.split("=", 1) for text in revision or [])), as_json)
+    _models(pull(model, revisions=parse_revisions(revision or [])), as_json)
 
 
 @models_app.command("verify")

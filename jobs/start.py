@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,9 +16,8 @@ from manifests.reader import Manifest
 from manifests.row import parse_rows
 from manifests.schema import user_columns
 from manifests.uri import absolute
-from pipeline.cluster import connected
 from pipeline.errors import CannotRun
-from pipeline.execute import InProcess, OnRay
+from pipeline.execute import in_process, on_ray
 from pipeline.ledger import Ledger
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
@@ -43,8 +43,9 @@ def run_job(job: Job, progress: RunProgress) -> RunSummary:
     """Run a job here, or on the cluster that it names. Raises CannotRun when it can't run as a whole."""
     info = prepare(job.settings)
     manifest = load_manifest(job.manifest, job.settings)
-    with connected(job.ray.address):
-        return run(manifest, job.settings, info, job.output, OnRay, progress, limit=job.limit)
+    return run(
+        manifest, job.settings, info, job.output, partial(on_ray, address=job.ray.address), progress, limit=job.limit
+    )
 
 
 def plan_job(job: Job) -> Plan:
@@ -63,20 +64,12 @@ def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any
     job = job_from(None, {"manifest": "-", "output": output}, settings)
     info = prepare(job.settings)
     with TemporaryDirectory(prefix="imtalker-generate-") as folder:
-        available = {"CPU": float(os.cpu_count() or 1), "GPU": float(_gpus())}
-        summary = run(
-            _single(row, job),
-            job.settings,
-            info,
-            folder,
-            lambda context: InProcess(context, available),
-            progress,
-        )
+        summary = run(_single(row, job), job.settings, info, folder, in_process, progress)
         if summary.ok:
             target, name = output.rsplit("/", 1) if "/" in output else (".", output)
             (video,) = (Path(folder) / "videos").iterdir()
             Store(target, job.settings.storage_options).put_file(video, name)
-    return summary
+    return replace(summary, output=output, results=None)
 
 
 def _single(row: Mapping[str, Any], job: Job) -> Manifest:
@@ -85,9 +78,3 @@ def _single(row: Mapping[str, Any], job: Job) -> Manifest:
     base = str(Path.cwd())
     rows = tuple(parse_rows(table, base, job.settings.motion_from))
     return Manifest("command line", base, table.schema, rows, table.select(user_columns(table.schema)))
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.errors import CannotRun
@@ -20,6 +22,8 @@ def connected(address: str | None = None, **local: Any) -> Iterator[None]:
     Raises CannotRun when the address does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's own processes otherwise write their warnings between our lines; they stand in its log files anyway.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     if ray.is_initialized():
@@ -32,10 +36,32 @@ def connected(address: str | None = None, **local: Any) -> Iterator[None]:
     else:
         options["address"] = address
     try:
-        ray.init(**options)
+        with _quiet_start():
+            ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as exc:
         raise CannotRun(f"no connection to Ray at {address or 'this machine'}: {exc}") from exc
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keep back what Ray's C++ part writes to stderr while it starts: that it has read its log level.
+
+    It writes to the file descriptor itself, past Python's ``sys.stderr``. If the start fails it is shown after all.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

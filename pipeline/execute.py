@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import torch
+
+from pipeline.cluster import connected
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.resources import Placement, place
@@ -61,7 +67,7 @@ class OnRay:
     """Ray Data: an actor pool for each stage, streaming between them, GPUs pinned by Ray."""
 
     def __init__(self, context: Context) -> None:
-        """Needs a connection (`pipeline.cluster.connected`). Raises CannotRun when the stages can't be placed."""
+        """Needs a connection to Ray. Raises CannotRun when the stages can't be placed."""
         import ray
 
         self._context = context
@@ -69,7 +75,6 @@ class OnRay:
 
     def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
         import ray
-        from ray.data import ActorPoolStrategy
 
         if not tasks:
             return
@@ -78,15 +83,24 @@ class OnRay:
         # Small blocks: what Ray redoes or loses with an actor is one block.
         data = ray.data.from_items(rows, override_num_blocks=len(rows) if alone else min(len(rows), 2000))
         for stage in stages:
-            pool = self.placement[stage.name]
-            data = data.map_batches(
+            data = self._with_stage(data, stage)
+        task_type = stages[0].task_type
+        try:
+            for row in data.iter_rows():
+                yield task_type.model_validate_json(row[COLUMN])
+        except (ray.exceptions.RayError, RuntimeError) as exc:
+            raise CannotRun(f"the run was stopped by Ray: {_cause(exc)}") from exc
+
+    def _with_stage(self, data: Any, stage: type[Stage[T]]) -> Any:
+        from ray.data import ActorPoolStrategy
+
+        pool, context = self.placement[stage.name], self._context
+        with warnings.catch_warnings():
+            # Ray has no other way yet to bound the retries of an actor that dies.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            return data.map_batches(
                 stage,
-                fn_constructor_args=(
-                    self._context.settings,
-                    self._context.info,
-                    self._context.output,
-                    pool.threads,
-                ),
+                fn_constructor_args=(context.settings, context.info, context.output, pool.threads),
                 batch_size=1,
                 compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),
                 num_cpus=pool.num_cpus,
@@ -97,12 +111,20 @@ class OnRay:
                 max_restarts=-1,
                 udf_modifying_row_count=False,
             )
-        task_type = stages[0].task_type
-        try:
-            for row in data.iter_rows():
-                yield task_type.model_validate_json(row[COLUMN])
-        except (ray.exceptions.RayError, RuntimeError) as exc:
-            raise CannotRun(f"the run was stopped by Ray: {_cause(exc)}") from exc
+
+
+@contextmanager
+def in_process(context: Context) -> Iterator[Executor]:
+    """An executor for one item, with this machine's processors and GPUs."""
+    available = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    yield InProcess(context, available)
+
+
+@contextmanager
+def on_ray(context: Context, address: str | None = None) -> Iterator[Executor]:
+    """An executor on the cluster at ``address``, or on one of this machine's own that ends with the block."""
+    with connected(address):
+        yield OnRay(context)
 
 
 def _build(stage: type[Stage[T]], context: Context, placement: Placement) -> Stage[T]:
@@ -121,11 +143,15 @@ def _configure_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _cause(exc: BaseException) -> str:
-    """The innermost reason, in one line; Ray wraps what a worker raised several times."""
-    while (inner := getattr(exc, "cause", None) or exc.__cause__) is not None:
-        exc = inner
-    return str(exc).strip().splitlines()[-1] if str(exc).strip() else type(exc).__name__
+def _cause(exc: BaseException | None) -> str:
+    """The innermost reason that says anything, in one line; Ray wraps what a worker raised several times."""
+    reason = type(exc).__name__
+    while exc is not None:
+        # Ray gives the worker's traceback as text; its last line is the exception.
+        lines = str(exc).strip().splitlines()
+        reason = lines[-1] if lines else reason
+        exc = getattr(exc, "cause", None) or exc.__cause__
+    return reason.removeprefix(f"{CannotRun.__module__}.{CannotRun.__name__}: ")
 
 
 def missing(tasks: Iterable[T], done: set[str]) -> list[T]:

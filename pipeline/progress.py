@@ -121,8 +121,9 @@ def summary_table(summary: RunSummary) -> Table:
         table.add_row("", escape(f"{failure['id']}: {kind}: {failure['message']} ({failure['hint']})"))
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     table.add_row("made", f"{summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} frames/s)")
-    table.add_row("videos", escape(f"{summary.output}/videos"))
-    table.add_row("results", escape(summary.results))
+    if summary.results:
+        table.add_row("videos", escape(f"{summary.output}/videos"))
+        table.add_row("results", escape(summary.results))
     if summary.weights == "random":
         table.add_row("note", "this model's weights are random stand-ins: the videos show no face")
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from manifests.errors import ManifestError
@@ -52,12 +53,14 @@ def run(
     settings: RunSettings,
     info: TalkerInfo,
     output: str,
-    make_executor: Callable[[Context], Executor],
+    open_executor: Callable[[Context], AbstractContextManager[Executor]],
     progress: RunProgress,
     *,
     limit: int | None = None,
 ) -> RunSummary:
     """Make what the manifest asks for and what earlier runs have not made.
+
+    ``open_executor`` is entered only when there is something to make.
 
     Raises CannotRun when the run as a whole can't go on; whatever was made until then is kept.
     """
@@ -67,11 +70,14 @@ def run(
     ledger = Ledger(store)
     plan = make_plan(manifest, settings, info, ledger, limit=limit)
     _announce(plan, progress)
-    executor = make_executor(Context(settings, info, store.uri))
     for row, error in plan.invalid:
         ledger.write(Record(id=row.id, index=row.index, status="failed", error=error, finished_at=now()), key=row.key)
-    assets = _make_assets(plan, executor, progress)
-    records = _make_items(plan, assets, ledger, settings, info, executor, progress)
+    assets: dict[str, AssetTask] = {}
+    records: dict[int, Record] = {}
+    if plan.items:
+        with open_executor(Context(settings, info, store.uri)) as executor:
+            assets = _make_assets(plan, executor, progress)
+            records = _make_items(plan, assets, ledger, settings, info, executor, progress)
     return finish(manifest, plan, records, assets.values(), store, settings, info, time.monotonic() - started)
 
 

@@ -38,7 +38,7 @@ class RunSummary:
     frames: int
     seconds: float
     weights: str
-    results: str
+    results: str | None
     first_failures: list[dict[str, str]] = field(default_factory=list)
 
     @property

@@ -25,7 +25,7 @@ _MATRIX_SMPTE170M = 6
 everyone sees the same colours."""
 
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP | Interpolation.FULL_CHR_H_INT
-"""Chroma as the mean of its four pixels, rounded to nearest; FFmpeg's default costs the same and is off by up to one."""
+"""Chroma as the mean of its four pixels, rounded to nearest; FFmpeg's default costs as much and is off by up to one."""
 
 
 class VideoWriter:

@@ -25,9 +25,10 @@ from pipeline.media.timeline import FPS, Timeline
 
 Decoder = Literal["decord", "pyav"]
 
-_DECORD_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+_DECORD_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _DECORD_PIXELS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p")
-"""decord 0.6 fails on MPEG-TS, gives broken arrays for rotated files, and other colours for more than 8 bits."""
+"""decord 0.6 fails on MPEG-TS, gives broken arrays for rotated files, and other colours for more than 8 bits; the
+packets of an AVI don't say when a frame is shown."""
 
 _BATCH_BYTES = 32_000_000
 """Full-size frames asked of decord at once."""

@@ -28,16 +28,13 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def info(settings: RunSettings) -> TalkerInfo:
     """Raises CannotRun when published weights are missing."""
     preset = find_preset(settings.model)
-    hashes: dict[str, str] = {}
-    if preset.weights == "published":
-        hashes = sha256_of(locate(preset.name, settings.weights))
     return TalkerInfo(
         model=preset.name,
         version=_VERSION,
         resolution=preset.renderer.resolution,
         fps=int(preset.generator.fps),
         weights="random" if preset.weights == "seeded" else preset.weights,
-        weights_sha256=hashes,
+        weights_sha256=sha256_of(locate(preset.name, settings.weights)),
     )
 
 

@@ -1,6 +1,6 @@
 """The model store: where weights come from, where they lie, and whether they are what they should be."""
 
-from pipeline.weights.catalogue import PARTS, Part, default_store, parts_of
+from pipeline.weights.catalogue import PARTS, Part, default_store, parse_revisions, parts_of
 from pipeline.weights.store import (
     ModelFiles,
     ModelRow,
@@ -23,6 +23,7 @@ __all__ = [
     "ensure",
     "list_models",
     "locate",
+    "parse_revisions",
     "parts_of",
     "pull",
     "sha256_of",

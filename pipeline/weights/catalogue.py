@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,14 @@ def default_store() -> Path:
         return Path(own).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "imtalker" / "models"
+
+
+def parse_revisions(texts: Iterable[str]) -> dict[str, str]:
+    """``REPOSITORY@REVISION`` texts as repository -> revision; raises CannotRun for any other form."""
+    revisions = {}
+    for text in texts:
+        repository, _, revision = text.partition("@")
+        if not repository or not revision:
+            raise CannotRun(f"a revision is written REPOSITORY@REVISION (branch, tag or commit); got {text!r}")
+        revisions[repository] = revision
+    return revisions

@@ -99,14 +99,15 @@ def locate(preset: str, overrides: Mapping[str, str], *, store: Path | None = No
     """The files a run of ``preset`` loads: those named in ``overrides`` (part -> path), else the store's.
 
     The audio encoder comes with the store's generator; beside another generator it is used if it is there, except
-    that a safetensors generator holds its own. Raises CannotRun, in one line, for an unknown preset or part and for
-    a missing file.
+    that a safetensors generator holds its own. Raises CannotRun, in one line, for an unknown preset or part, for a
+    missing file, and for ``overrides`` of a preset that makes its own weights.
     """
-    files, missing = _locate(preset, overrides, store or default_store())
+    store = store or default_store()
+    files, missing = _locate(preset, overrides, store)
     if missing:
         raise CannotRun(
-            f"weights of {preset} are missing in {store or default_store()}: "
-            f"{', '.join(file for part in missing for file in _absent(part, store or default_store()))}; "
+            f"weights of {preset} are missing in {store}: "
+            f"{', '.join(file for part in missing for file in _absent(part, store))}; "
             f"run `imtalker models pull {preset}`, or name files with --weights"
         )
     return files
@@ -221,10 +222,13 @@ def _rows(preset: str, store: Path, *, recompute: bool) -> list[ModelRow]:
 
 def _locate(preset: str, overrides: Mapping[str, str], store: Path) -> tuple[ModelFiles, list[Part]]:
     """The files that are there, and the parts that are needed but not whole."""
+    parts = parts_of(preset)
+    if overrides and not parts:
+        raise CannotRun(f"{preset} makes its own weights; it takes none for {', '.join(sorted(overrides))}")
     named = _named(overrides)
     found = dict(named)
     missing = []
-    for part in parts_of(preset):
+    for part in parts:
         own_generator = part.name == "wav2vec2" and "generator" in named
         if part.name in named or (own_generator and named["generator"].suffix == ".safetensors"):
             continue

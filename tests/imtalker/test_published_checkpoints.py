@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from imtalker.generator.generator import MotionGenerator
 from imtalker.renderer.renderer import Renderer
 from imtalker.seeded import seeded_state_dict
 from pipeline import weights
+from pipeline.errors import CannotRun
 from tests.imtalker.golden import state_spec
 from tests.imtalker.published import (
     State,
@@ -83,3 +86,17 @@ def test_converted_files_stand_alone(published: Published) -> None:
     weights.convert(source, target, audio_encoder=published.folder / "hub")
     assert_same(load_generator(target), published.generator)
     target.unlink()
+
+
+def test_files_that_were_put_into_a_store_are_found_and_load(published: Published, tmp_path: Path) -> None:
+    ours, encoder = (part.folder(tmp_path) for part in weights.parts_of("imtalker")[1:])
+    ours.mkdir()
+    for name in ("renderer.ckpt", "generator.ckpt"):
+        (ours / name).symlink_to(published.folder / name)
+    shutil.copytree(published.folder / "hub", encoder, copy_function=os.symlink)
+    (encoder / "preprocessor_config.json").write_text("{}")
+    rows = weights.verify("imtalker", store=tmp_path, load=True)
+    assert {row.status for row in rows} == {"unverified"}
+    (encoder / "config.json").unlink()
+    with pytest.raises(CannotRun, match=r"config\.json"):
+        weights.verify("imtalker", store=tmp_path, load=True)

@@ -334,6 +334,8 @@ def test_a_generator_of_ones_own_needs_no_encoder_of_the_store(tmp_path: Path) -
 def test_seeded_presets_need_no_files(tmp_path: Path) -> None:
     assert weights.ensure("imtalker-tiny", {}, download=True, store=tmp_path) == weights.ModelFiles()
     assert weights.sha256_of(weights.ModelFiles(), store=tmp_path) == {}
+    with pytest.raises(CannotRun, match="imtalker-tiny makes its own weights"):
+        weights.locate("imtalker-tiny", {"renderer": str(tmp_path)}, store=tmp_path)
     assert [row.status for row in weights.verify("imtalker-tiny", store=tmp_path)] == ["built in"]
 
 
@@ -364,6 +366,20 @@ def test_a_lock_that_is_not_one_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "models.lock.json").write_text('{"version": 7}')
     with pytest.raises(CannotRun, match=r"models\.lock\.json.*delete it"):
         weights.list_models(store=tmp_path)
+
+
+def test_revisions_are_read_from_text() -> None:
+    assert weights.parse_revisions([f"{IMTALKER}@v1", f"{WAV2VEC2}@abc"]) == {IMTALKER: "v1", WAV2VEC2: "abc"}
+    with pytest.raises(CannotRun, match="REPOSITORY@REVISION"):
+        weights.parse_revisions(["v1"])
+
+
+def test_a_conversion_that_is_not_possible_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "r.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(CannotRun, match=r"r\.ckpt"):
+        weights.convert(tmp_path / "r.ckpt", tmp_path / "r.safetensors")
+    with pytest.raises(CannotRun, match=r"\.safetensors"):
+        weights.convert(tmp_path / "r.ckpt", tmp_path / "r.bin")
 
 
 def test_the_store_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""The same run on a real Ray: worker processes, pinned GPUs, and a worker that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import connected
+from pipeline.config import Resources, RunSettings, StageResources
+from pipeline.errors import CannotRun
+from pipeline.execute import Context, OnRay, on_ray
+from pipeline.run import prepare
+from pipeline.summary import RunSummary
+from tests.pipeline.test_run import AUDIO_ROW, BOTH_ROW, DRIVER_ROW, broken_rows
+from tests.runs import TINY, demo, results, run_manifest, write_manifest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Ray with more processors than there are and two GPUs that exist by name only."""
+    with connected(num_cpus=4, num_gpus=2):
+        yield
+
+
+def records(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in (output / "items").glob("*.json")]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSummary]:
+    """Good rows around broken ones; enough good ones to keep two renderers busy."""
+    folder = tmp_path_factory.mktemp("ray")
+    portraits = [demo("ana.png"), demo("mei.webp"), demo("kofi.jpg")]
+    more = [{"id": f"more-{i}", "image": p, "audio": demo("french.m4a"), "seed": i} for i, p in enumerate(portraits)]
+    rows = [AUDIO_ROW, *broken_rows(folder), BOTH_ROW, DRIVER_ROW, *more]
+    return folder, run_manifest(write_manifest(folder, rows), folder / "out", executor=on_ray)
+
+
+def test_good_items_are_made_and_broken_ones_are_named(mixed: tuple[Path, RunSummary]) -> None:
+    folder, summary = mixed
+    assert (summary.rows, summary.ok, summary.failed, summary.exit_code) == (11, 6, 5, 3)
+    assert summary.errors == {"input": 5}
+    rows = results(folder / "out")
+    assert [row["status"] for row in rows.values()] == ["ok"] + 5 * ["failed"] + 5 * ["ok"]
+    assert all(Path(row["video"]).is_file() for row in rows.values() if row["status"] == "ok")
+    assert {row["error_stage"] for row in rows.values()} == {None, "plan", "crop", "features"}
+
+
+def test_each_asset_is_made_once(mixed: tuple[Path, RunSummary]) -> None:
+    _, summary = mixed
+    # Six cropped pictures: three portraits, two of them also under the rule of driven items, none for broken ones.
+    assert summary.computed["crop"] == 5
+    # Their codes, two recordings with features (a third gives its sound only), one driver.
+    assert summary.computed["features"] == 5 + 2 + 1
+    assert summary.computed["render"] == 6
+
+
+def test_stages_run_in_processes_of_their_own_with_their_own_gpus(mixed: tuple[Path, RunSummary]) -> None:
+    made = [record for record in records(mixed[0] / "out") if record["status"] == "ok"]
+    workers = [record["workers"] for record in made]
+    pids = {stage: {w[stage]["pid"] for w in workers} for stage in ("crop", "features", "motion", "render")}
+    assert os.getpid() not in set.union(*pids.values())
+    assert not pids["motion"] & pids["render"]
+    assert not pids["crop"] & pids["features"]
+    assert {w["crop"]["gpus"] for w in workers} == {""}
+    gpus = {(w["render"]["pid"], w["render"]["gpus"]) for w in workers}
+    assert len(gpus) == 2, "two GPUs make two renderers"
+    assert {gpu for _, gpu in gpus} == {"0", "1"}
+
+
+def test_frames_do_not_depend_on_who_made_them(tmp_path: Path) -> None:
+    """One process, one item at a time, other worker counts: the same frames."""
+    manifest = write_manifest(tmp_path, [DRIVER_ROW, AUDIO_ROW])
+    threads = {stage: StageResources(threads=1) for stage in ("features", "motion", "render")}
+    # The thread count of a stage is part of its numerics, so both runs state it.
+    settings = TINY.model_copy(update={"resources": Resources(**threads)})
+    run_manifest(manifest, tmp_path / "here", settings)
+    more = {stage: StageResources(threads=1, actors=2, num_gpus=0.5) for stage in ("features", "render")}
+    run_manifest(
+        manifest,
+        tmp_path / "there",
+        settings.model_copy(update={"resources": Resources(**{**threads, **more})}),
+        executor=on_ray,
+    )
+    here, there = results(tmp_path / "here"), results(tmp_path / "there")
+    assert {id: row["frames_sha256"] for id, row in here.items()} == {
+        id: row["frames_sha256"] for id, row in there.items()
+    }
+
+
+def test_a_killed_renderer_loses_nothing(tmp_path: Path) -> None:
+    rows = [{"id": f"item-{i}", "image": demo("ana.png"), "audio": demo("english.wav"), "seed": i} for i in range(8)]
+    output, killed = tmp_path / "out", []
+    finished = threading.Event()
+
+    def kill_after_the_first_commit() -> None:
+        while not finished.wait(0.05):
+            for record in records_so_far(output):
+                pid = record["workers"]["render"]["pid"]
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+
+    killer = threading.Thread(target=kill_after_the_first_commit)
+    killer.start()
+    one = RunSettings(**TINY.model_dump() | {"max_seconds": 1.0, "resources": {"render": {"actors": 1, "num_gpus": 1}}})
+    try:
+        summary = run_manifest(write_manifest(tmp_path, rows), output, one, executor=on_ray)
+    finally:
+        finished.set()
+        killer.join()
+    assert len(killed) == 1
+    assert (summary.ok, summary.failed) == (8, 0)
+    by_whom = [record["workers"]["render"]["pid"] for record in records(output)]
+    assert set(by_whom) - set(killed), "somebody else went on"
+    assert by_whom.count(killed[0]) < 8, "it was killed before the last commit"
+
+
+def records_so_far(output: Path) -> list[dict[str, Any]]:
+    return records(output) if (output / "items").is_dir() else []
+
+
+def test_a_run_that_cannot_be_placed_says_what_is_short() -> None:
+    settings = TINY.model_copy(update={"resources": Resources(render=StageResources(actors=3, num_gpus=1))})
+    with pytest.raises(CannotRun, match=r"motion and render need .* GPU, but there are 2"):
+        OnRay(Context(settings, prepare(TINY), "/nowhere"))
+
+
+def test_weights_that_do_not_load_stop_the_run_with_their_name(tmp_path: Path) -> None:
+    bad = tmp_path / "renderer.ckpt"
+    bad.write_bytes(b"not a checkpoint")
+    settings = RunSettings(
+        model="imtalker",
+        weights={"renderer": str(bad), "generator": str(bad), "wav2vec2": str(tmp_path)},
+        download=False,
+    )
+    manifest = write_manifest(tmp_path, [AUDIO_ROW])
+    (tmp_path / "model.safetensors").write_bytes(b"nor this")
+    with pytest.raises(CannotRun, match=r"renderer\.ckpt"):
+        run_manifest(manifest, tmp_path / "out", settings, executor=on_ray)
