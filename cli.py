@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 
 from jobs.flags import with_settings
+from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 
 app = typer.Typer(
@@ -31,24 +32,22 @@ Address = Annotated[str, typer.Option(help="URL of the cluster's Jobs API, e.g. 
 Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """The program. Exit codes: 0 all ok, 1 could not run, 2 usage, 3 some items failed, 130 interrupted."""
     from manifests.errors import ManifestError
 
     try:
-        sys.exit(app(standalone_mode=False))
+        app()
     except (CannotRun, ManifestError) as exc:
-        _fail(f"error: {exc}", 1)
-    except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; what is done is kept, run the same command again to go on", 130)
-    except typer.TyperException as exc:
-        exc.show()
-        sys.exit(exc.exit_code)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(message, err=True)
-    sys.exit(code)
+        typer.echo(f"error: {exc}", err=True)
+        sys.exit(1)
+    except SystemExit as exc:
+        if exc.code == _INTERRUPTED:
+            typer.echo("interrupted; what is done is kept, run the same command again to go on", err=True)
+        raise
 
 
 @app.command()
@@ -66,6 +65,7 @@ def run(
     """Make the videos of a manifest. Run it again to go on where it stopped."""
     from jobs.start import job_from, plan_job, run_job
 
+    _check_given(manifest, output, config)
     flags = {"manifest": manifest, "output": output, "limit": limit, "ray.address": address}
     job = job_from(config, flags, settings or {})
     if dry_run:
@@ -120,15 +120,20 @@ def submit(
     from jobs.start import job_from
     from jobs.submit import submit as submit_job
 
+    _check_given(manifest, output, config)
     typer.echo(submit_job(job_from(config, {"manifest": manifest, "output": output}, {}), address))
 
 
 @app.command()
-def status(output: Annotated[str, typer.Argument(help="output folder of a run")], as_json: Json = False) -> None:
+def status(
+    output: Annotated[str, typer.Argument(help="output folder of a run")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """What became of the items of a run, from its records."""
     from pipeline.status import read_status
 
-    _show(read_status(output), as_json)
+    _show(read_status(output, _settings(config).storage_options), as_json)
 
 
 @manifest_app.command("build")
@@ -168,13 +173,10 @@ def manifest_validate(
     as_json: Json = False,
 ) -> None:
     """Check a manifest: columns, ids, whether inputs are there and can be opened, and how long it all is."""
-    from jobs.schema import load_job
-    from pipeline.config import RunSettings
     from pipeline.ledger import RESULTS_SCHEMA
     from pipeline.validate import validate_manifest
 
-    settings = load_job(config).settings if config else RunSettings()
-    report = validate_manifest(manifest, settings, probe_media=probe, results_columns=RESULTS_SCHEMA.names)
+    report = validate_manifest(manifest, _settings(config), probe_media=probe, results_columns=RESULTS_SCHEMA.names)
     typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else report.text())
     raise typer.Exit(0 if report.ok else 3)
 
@@ -272,6 +274,17 @@ def cancel_job(job_id: str, address: Address) -> None:
     typer.echo("stopping" if job_cancel(address, job_id) else "it had ended already", err=True)
 
 
+def _check_given(manifest: str | None, output: str | None, config: Path | None) -> None:
+    if config is None and (manifest is None or output is None):
+        raise typer.BadParameter("give a manifest and --output, or a job file with --config")
+
+
+def _settings(config: Path | None) -> RunSettings:
+    from jobs.schema import load_job
+
+    return load_job(config).settings if config else RunSettings()
+
+
 @contextmanager
 def _progress(interval_s: float) -> Iterator[Any]:
     from pipeline.progress import RunProgress, stderr_console
@@ -281,12 +294,12 @@ def _progress(interval_s: float) -> Iterator[Any]:
 
 
 def _report(summary: Any, as_json: bool, *, quiet: bool = False) -> None:
-    from pipeline.progress import stderr_console, summary_table
+    from pipeline.progress import summary_lines
 
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=1))
     elif not quiet:
-        stderr_console().print(summary_table(summary))
+        typer.echo("\n".join(summary_lines(summary)), err=True)
     raise typer.Exit(summary.exit_code)
 
 
@@ -304,11 +317,11 @@ def _models(rows: list[Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, default=str))
         return
+    width = max(len(row.file) for row in rows) + 2
     for row in rows:
         size = f"{row.size / 1e6:.1f} MB" if row.size else ""
-        typer.echo(
-            f"{row.preset:<15}{row.status:<12}{row.file:<26}{size:>10}  {row.source}  {row.commit[:12]}  {row.licence}"
-        )
+        origin = f"{row.source} {row.commit[:12]}"
+        typer.echo(f"{row.preset:<15}{row.status:<12}{row.file:<{width}}{size:>10}  {origin:<42}{row.licence}")
 
 
 if __name__ == "__main__":

@@ -52,9 +52,10 @@ def _flags() -> Iterator[tuple[str, tuple[str, Any]]]:
     for name, field in RunSettings.model_fields.items():
         if (kind := _plain(field.annotation)) is not None:
             yield name, (name, _option(name, kind, field))
-    for name in ("crf", "preset"):
+    # `preset` alone would read as the model's.
+    for flag, name in (("crf", "crf"), ("x264_preset", "preset")):
         field = VideoSettings.model_fields[name]
-        yield name, (f"video.{name}", _option(name, _plain(field.annotation), field))
+        yield flag, (f"video.{name}", _option(flag, _plain(field.annotation), field))
 
 
 def _plain(annotation: Any) -> Any:

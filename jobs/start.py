@@ -41,17 +41,17 @@ def job_from(config: Path | None, flags: Mapping[str, Any], settings: Mapping[st
 
 def run_job(job: Job, progress: RunProgress) -> RunSummary:
     """Run a job here, or on the cluster that it names. Raises CannotRun when it can't run as a whole."""
-    info = prepare(job.settings)
     manifest = load_manifest(job.manifest, job.settings)
+    info = prepare(job.settings)
     return run(
         manifest, job.settings, info, job.output, partial(on_ray, address=job.ray.address), progress, limit=job.limit
     )
 
 
 def plan_job(job: Job) -> Plan:
-    """What `run_job` would do. Nothing is written."""
-    info = prepare(job.settings)
+    """What `run_job` would do. Nothing is written or fetched."""
     manifest = load_manifest(job.manifest, job.settings)
+    info = prepare(job.settings.model_copy(update={"download": False}))
     ledger = Ledger(Store(job.output, job.settings.storage_options))
     return make_plan(manifest, job.settings, info, ledger, limit=job.limit)
 
@@ -62,13 +62,16 @@ def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any
     ``row`` holds manifest columns. Raises CannotRun when nothing can be attempted.
     """
     job = job_from(None, {"manifest": "-", "output": output}, settings)
+    manifest = _single(row, job)
+    if (problem := manifest.rows[0].problem) is not None:
+        raise CannotRun(f"{problem.message} ({problem.hint})")
     info = prepare(job.settings)
     with TemporaryDirectory(prefix="imtalker-generate-") as folder:
-        summary = run(_single(row, job), job.settings, info, folder, in_process, progress)
+        summary = run(manifest, job.settings, info, folder, in_process, progress)
         if summary.ok:
-            target, name = output.rsplit("/", 1) if "/" in output else (".", output)
+            parent, _, name = job.output.rpartition("/")
             (video,) = (Path(folder) / "videos").iterdir()
-            Store(target, job.settings.storage_options).put_file(video, name)
+            Store(parent or "/", job.settings.storage_options).put_file(video, name)
     return replace(summary, output=output, results=None)
 
 

@@ -11,6 +11,10 @@ ErrorKind = Literal["input", "model", "infrastructure", "quality", "bug"]
 work next time; a gate the video did not pass; or this program."""
 
 
+# Their exceptions share no base with Python's own.
+_STORAGE_CLIENTS = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "s3fs"})
+
+
 class CannotRun(Exception):  # noqa: N818  (reads as a sentence where it is raised)
     """The run as a whole can't start or go on: bad settings, unreachable storage, missing weights."""
 
@@ -64,15 +68,14 @@ def error_record(exc: BaseException, stage: str) -> ErrorRecord:
     """
     if isinstance(exc, ItemError):
         return ErrorRecord(exc.kind, exc.stage or stage, exc.message, exc.hint)
-    if isinstance(exc, MemoryError):
+    if isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError":
         return ErrorRecord(
-            "infrastructure",
-            stage,
-            f"out of memory: {exc}",
-            "give the stage more memory or a smaller batch_size",
+            "infrastructure", stage, f"out of memory: {exc}", "give the stage more memory or a smaller batch_size"
         )
-    if isinstance(exc, ConnectionError | TimeoutError):
-        return ErrorRecord("infrastructure", stage, f"{type(exc).__name__}: {exc}", "run again: done items are kept")
+    if isinstance(exc, OSError | CannotRun) or type(exc).__module__.partition(".")[0] in _STORAGE_CLIENTS:
+        return ErrorRecord(
+            "infrastructure", stage, f"{type(exc).__name__}: {exc}", "run again when it is mended: done items are kept"
+        )
     lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
     return ErrorRecord(
         "bug",

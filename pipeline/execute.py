@@ -71,7 +71,8 @@ class OnRay:
         import ray
 
         self._context = context
-        self.placement = place(context.settings.resources, ray.cluster_resources())
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.placement = place(context.settings.resources, *machines)
 
     def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
         import ray

@@ -1,23 +1,46 @@
-"""Inputs: any URI that fsspec opens, copied to a local file under a size limit and hashed on the way."""
+"""Inputs: any URI that fsspec opens, copied to a local file under a size limit and hashed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.callbacks import Callback
+from fsspec.implementations.local import LocalFileSystem
 
 from manifests.uri import storage_errors
 from pipeline.config import RunSettings
 from pipeline.errors import InputError, ItemError
-from pipeline.storage import options_for
+from pipeline.storage import OBJECT_STORES, connect
 
-_CHUNK = 1 << 20
+UNKNOWN = "unknown"
+"""Identity of an input that its store can't describe: never taken for unchanged."""
+
+_LISTED_FROM = 100
+"""How many inputs of one folder make a listing of it cheaper than asking for each."""
+
+# What stores call the mark that changes with an object's content, the surest first.
+_STAMPS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "updated", "modify", "Content-MD5", "Digest")
+
+_MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
+
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.\-]*://)(?P<user>[^/\s@]*@)?(?P<path>[^\s?'\"]*)(?P<query>\?[^\s'\"]*)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -34,59 +57,141 @@ class LocalInput:
 def fetched(uri: str, settings: RunSettings) -> Iterator[LocalInput]:
     """Copy ``uri`` to a temporary file that lives as long as the block.
 
-    Raises InputError when it does not exist or is too large, and an ItemError of kind ``infrastructure`` when the
-    storage refuses or fails.
+    Raises InputError when it does not exist, is too large or is no URI of a file, and an ItemError of kind
+    ``infrastructure`` when the storage refuses or fails.
     """
     with TemporaryDirectory(prefix="imtalker-input-") as folder:
         # The suffix helps decoders that look at names; everything else of a stranger's name is dropped.
         suffix = "".join(c for c in Path(uri.split("?", 1)[0]).suffix[:8] if c.isalnum() or c == ".")
         path = Path(folder) / f"input{suffix}"
-        size, sha256 = _copy(uri, path, settings)
-        yield LocalInput(uri, path, size, sha256)
+        try:
+            _copy(uri, path, settings)
+        except storage_errors() as exc:
+            raise _failure(uri, exc) from exc
+        yield LocalInput(uri, path, path.stat().st_size, file_sha256(path))
 
 
-def _copy(uri: str, path: Path, settings: RunSettings) -> tuple[int, str]:
+def file_sha256(path: Path) -> str:
+    """64 hex digits of a local file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def redacted(text: str) -> str:
+    """``text`` with the credentials of every URL in it replaced: user names, passwords, and queries (signatures)."""
+
+    def hide(match: re.Match[str]) -> str:
+        user, query = "***@" if match["user"] else "", "?***" if match["query"] else ""
+        return f"{match['scheme']}{user}{match['path']}{query}"
+
+    return _URL.sub(hide, text)
+
+
+class _Bounded(Callback):
+    """Stops a copy as soon as its announced or its real size is over the limit."""
+
+    def __init__(self, check: Callable[[int], None]) -> None:
+        super().__init__()
+        self._check = check
+
+    def set_size(self, size: int | None) -> None:
+        self._check(size or 0)
+
+    def relative_update(self, inc: int = 1) -> None:
+        self.value += inc
+        self._check(self.value)
+
+
+def _copy(uri: str, path: Path, settings: RunSettings) -> None:
     limit = settings.limits.max_file_bytes
-    digest, size = hashlib.sha256(), 0
-    try:
-        with fsspec.open(uri, "rb", **options_for(uri, settings.storage_options)) as source, path.open("wb") as target:
-            while chunk := source.read(_CHUNK):
-                size += len(chunk)
-                if size > limit:
-                    raise InputError(
-                        f"{uri} is larger than the limit of {limit} bytes",
-                        hint="raise limits.max_file_bytes if the file is right",
-                    )
-                digest.update(chunk)
-                target.write(chunk)
-    except ItemError:
-        raise
-    except FileNotFoundError as exc:
-        raise InputError(f"{uri} does not exist", hint="check the manifest's path and the storage") from exc
-    except (IsADirectoryError, ValueError) as exc:
-        raise InputError(f"{uri} can't be opened: {exc}", hint="give the URI of one file") from exc
-    except PermissionError as exc:
-        raise ItemError(
-            "infrastructure", f"access to {uri} was refused: {exc}", hint="check the credentials and run again"
-        ) from exc
-    except OSError as exc:
-        raise ItemError(
-            "infrastructure",
-            f"reading {uri} failed: {type(exc).__name__}: {exc}",
-            hint="run again: done items are kept",
-        ) from exc
-    return size, digest.hexdigest()
+
+    def check(size: int) -> None:
+        if size > limit:
+            raise InputError(
+                f"{redacted(uri)} is larger than the limit of {limit} bytes",
+                hint="raise limits.max_file_bytes if the file is right",
+            )
+
+    fs, source = connect(uri, settings.storage_options)
+    if isinstance(fs, LocalFileSystem):
+        # Reading a pipe or a device might never end.
+        if Path(source).exists() and not Path(source).is_file():
+            raise IsADirectoryError("expected a file, found a folder or a device")
+        check(Path(source).stat().st_size)
+        shutil.copyfile(source, path)
+    else:
+        fs.get_file(source, str(path), callback=_Bounded(check))
+    if not path.is_file():
+        raise IsADirectoryError("expected a file, found a folder")
 
 
-def identity(uri: str, storage_options: dict[str, Any]) -> str | None:
-    """What a store says about a URI without reading it: size and etag or time. None when it can't be found.
+def _failure(uri: str, exc: Exception) -> ItemError:
+    """The typed error for what a filesystem raised."""
+    from botocore.exceptions import ParamValidationError  # type: ignore[import-untyped]
 
-    Two equal identities mean the same content for the purpose of a restart; the content hash is taken when it is read.
+    name, reason = redacted(uri), redacted(f"{type(exc).__name__}: {' '.join(str(exc).split())}")
+    status = getattr(exc, "status", None)
+    if isinstance(exc, FileNotFoundError | NotADirectoryError) or status in _MISSING:
+        return InputError(f"{name} does not exist", hint="check the manifest's path and the storage")
+    if isinstance(exc, PermissionError) or status in _REFUSED:
+        return ItemError(
+            "infrastructure", f"access to {name} was refused: {reason}", hint="check the credentials and run again"
+        )
+    if isinstance(exc, ImportError):
+        return ItemError("infrastructure", f"{name} can't be opened: {reason}", hint="install that package")
+    if isinstance(exc, IsADirectoryError | ValueError | ParamValidationError):
+        return InputError(f"{name} can't be opened: {reason}", hint="give the plain URI of one file")
+    return ItemError("infrastructure", f"reading {name} failed: {reason}", hint="run again: done items are kept")
+
+
+def identity(uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What a store says about a URI without reading it: size and etag or time.
+
+    None when it says that there is nothing, `UNKNOWN` when it says nothing of use. Two equal identities other than
+    that mean the same content for the purpose of a restart; the content hash is taken when it is read.
     """
+    return identities([uri], storage_options)[uri]
+
+
+def identities(uris: Iterable[str], storage_options: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
+    """`identity` of many URIs, asked for concurrently; object stores' folders that hold many of them are listed."""
+    found: dict[str, str | None] = {}
+    folders: defaultdict[tuple[AbstractFileSystem, str], dict[str, str]] = defaultdict(dict)
+    for uri in dict.fromkeys(uris):
+        try:
+            fs, path = connect(uri, storage_options)
+        except storage_errors():
+            found[uri] = UNKNOWN
+        else:
+            folders[fs, path.rpartition("/")[0]][uri] = path
+    with ThreadPoolExecutor(16) as pool:
+        listed = pool.map(lambda at: _listed(at[0], at[1], len(folders[at])), folders)
+        for ((fs, _), paths), infos in zip(folders.items(), listed, strict=True):
+            look_up = partial(_identity, fs, infos)
+            found |= zip(paths, pool.map(look_up, paths.values()), strict=True)
+    return found
+
+
+def _listed(fs: AbstractFileSystem, folder: str, wanted: int) -> dict[str, dict[str, Any]]:
+    """What a listing says of a folder's files, by path; empty where asking for each file is better."""
+    if wanted < _LISTED_FROM or OBJECT_STORES.isdisjoint(fs.protocol):
+        return {}
     try:
-        fs, path = fsspec.core.url_to_fs(uri, **options_for(uri, storage_options))
-        info = fs.info(path)
+        return {info["name"]: info for info in fs.ls(folder, detail=True)}
     except storage_errors():
+        return {}
+
+
+def _identity(fs: AbstractFileSystem, listed: dict[str, dict[str, Any]], path: str) -> str | None:
+    try:
+        info = listed.get(path) or fs.info(path)
+    except NotADirectoryError:
         return None
-    stamp = next((info[k] for k in ("ETag", "etag", "mtime", "LastModified", "updated") if info.get(k)), "")
-    return f"{info.get('size')}:{stamp}"
+    except FileNotFoundError as exc:
+        # fsspec's web client calls every failure "not found"; its cause has the status that was answered.
+        missing = "http" not in fs.protocol or getattr(exc.__cause__, "status", None) in _MISSING
+        return None if missing else UNKNOWN
+    except storage_errors():
+        return UNKNOWN
+    stamp = next((info[key] for key in _STAMPS if info.get(key)), None)
+    return UNKNOWN if stamp is None else f"{info.get('size')}:{stamp}"

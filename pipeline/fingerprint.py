@@ -12,7 +12,7 @@ from pipeline.talker import TalkerInfo
 
 def digest(value: Any) -> str:
     """64 hex digits of the canonical JSON of plain values."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
+from pipeline.fingerprint import digest
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask, Worker
@@ -46,7 +48,9 @@ class Record(BaseModel):
     precision: str | None = None
     inputs: dict[str, Input] = Field(default_factory=dict)
     identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
+    limits: str | None = Field(None, description="fingerprint of the limits on inputs that held")
     faces_seen: int | None = None
+    decoder: str | None = Field(None, description="what read the driver: decord or pyav")
     video: dict[str, Any] | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     workers: dict[str, Worker] = Field(default_factory=dict)
@@ -84,13 +88,15 @@ class Record(BaseModel):
             precision=settings.precision,
             inputs=task.inputs,
             identities=task.identities,
+            limits=digest(settings.limits.model_dump()),
             faces_seen=task.portrait.faces_seen,
+            decoder=task.driver.facts.get("decoder") if task.driver else None,
             video=task.video if task.error is None else None,
             seconds=seconds,
             workers=workers,
             computed=sorted(set(computed)),
             finished_at=now(),
-            version=version("imtalker"),
+            version=_program_version(),
         )
 
 
@@ -105,16 +111,35 @@ class Ledger:
         self.store.put_bytes(f"items/{key or record.id}.json", record.model_dump_json(indent=1).encode())
 
     def read(self, ids: Iterable[str]) -> dict[str, Record]:
-        """The records of those ids that have one."""
+        """The records of those ids that have one.
+
+        A record that can't be read is none: the item is made again, and its record with it.
+        """
         keys = {f"items/{id}.json": id for id in ids}
         existing = self.store.list("items")
         found = self.store.get_many(key for key in keys if key in existing)
-        return {keys[key]: Record.model_validate_json(data) for key, data in found.items()}
+        return {keys[key]: record for key, data in found.items() if (record := _parse(data)) is not None}
 
     def read_all(self) -> list[Record]:
         """Every record there is, rows without a usable id included."""
         keys = [k for folder in ("items", "items/_invalid") for k in self.store.list(folder) if k.endswith(".json")]
-        return [Record.model_validate_json(data) for data in self.store.get_many(keys).values()]
+        return [record for data in self.store.get_many(keys).values() if (record := _parse(data)) is not None]
+
+
+def _parse(data: bytes) -> Record | None:
+    try:
+        return Record.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+@cache
+def _program_version() -> str | None:
+    """None where the code runs without being installed, as in a job whose working folder Ray ships."""
+    try:
+        return version("imtalker")
+    except PackageNotFoundError:
+        return None
 
 
 def now() -> str:
@@ -124,6 +149,10 @@ def now() -> str:
 RESULTS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
+        ("image", pa.string()),
+        ("audio", pa.string()),
+        ("driver", pa.string()),
+        ("language", pa.string()),
         ("status", pa.string()),
         ("reused", pa.bool_()),
         ("error_kind", pa.string()),
@@ -160,11 +189,12 @@ RESULTS_SCHEMA = pa.schema(
 
 
 def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
-    """One row under `RESULTS_SCHEMA`."""
+    """One row under `RESULTS_SCHEMA`; the manifest's own columns in it are left empty."""
     video, error = record.video or {}, record.error
     seconds = sum(record.seconds.values())
     render_s, duration = video.get("render_s"), video.get("duration_s")
     return {
+        **dict.fromkeys(RESULTS_SCHEMA.names),
         "id": record.id,
         "status": record.status,
         "reused": reused,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from manifests.reader import Manifest
 from manifests.row import Row
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
-from pipeline.fetch import identity
+from pipeline.fetch import UNKNOWN, identities
 from pipeline.fingerprint import digest, model_facts
 from pipeline.ledger import Ledger, Record
 from pipeline.stages import STAGE_VERSIONS
@@ -57,104 +55,105 @@ def make_plan(
 ) -> Plan:
     """Compare the manifest with the records of earlier runs.
 
-    ``limit`` is how many of the manifest's first rows are attempted. No input is read, only looked up.
+    ``limit`` is how many of the manifest's first rows are attempted; later rows are skipped unless they are ok
+    already. No input is read, only looked up. Raises CannotRun when the records can't be read.
     """
     plan = Plan()
-    rows = manifest.rows if limit is None else manifest.rows[:limit]
-    plan.skipped = {row.index: "limit" for row in manifest.rows[len(rows) :]}
-    valid: list[Row] = []
-    for row in rows:
+    asks: list[_Ask] = []
+    common = {"video": settings.video.model_dump(), "model": model_facts(info, settings), "stages": STAGE_VERSIONS}
+
+    def attempted(row: Row) -> bool:
+        return limit is None or row.index < limit
+
+    for row in manifest.rows:
         if row.problem is None:
-            valid.append(row)
-        else:
+            asks.append(_ask(row, settings, common))
+        elif attempted(row):
             plan.invalid.append((row, ErrorRecord("input", "plan", row.problem.message, row.problem.hint)))
-    identities = _identities((uri for row in valid for uri in _inputs(row, settings).values()), settings)
-    records = ledger.read(row.id for row in valid)
-    for row in valid:
-        seen = {role: identities[uri] for role, uri in _inputs(row, settings).items()}
-        request = _request(row, settings, info)
-        record = records.get(row.id)
-        if record is not None and _holds(record, request, seen):
-            plan.done[row.index] = record.model_copy(update={"index": row.index})
         else:
-            plan.items.append(_item(row, settings, request, seen, plan.assets))
+            plan.skipped[row.index] = "limit"
+    records = ledger.read(ask.row.id for ask in asks)
+    # Beyond the limit nothing but what may be ok already is worth looking up.
+    looked_up = [ask for ask in asks if attempted(ask.row) or _is_ok(records.get(ask.row.id), ask.request)]
+    seen = identities((uri for ask in looked_up for uri in ask.inputs.values()), settings.storage_options)
+    for ask in looked_up:
+        record = records.get(ask.row.id)
+        marks = {role: seen[uri] for role, uri in ask.inputs.items()}
+        if record is not None and _holds(record, ask.request, marks, settings):
+            plan.done[ask.row.index] = record.model_copy(update={"index": ask.row.index})
+        elif attempted(ask.row):
+            plan.items.append(_item(ask, settings, marks, plan.assets))
+    known = {*plan.done, *(item.index for item in plan.items)}
+    plan.skipped |= {ask.row.index: "limit" for ask in asks if ask.row.index not in known}
     return plan
 
 
-def _holds(record: Record, request: str, seen: dict[str, str | None]) -> bool:
-    """Whether an earlier result answers the same request on the same inputs."""
-    if record.request != request or record.identities != seen:
-        return False
-    return record.status == "ok" or (record.error is not None and record.error.kind not in REDONE)
+@dataclass(frozen=True)
+class _Ask:
+    """What a valid row asks for."""
+
+    row: Row
+    mode: Mode
+    inputs: dict[str, str]
+    """The URIs that shape the row's result, by role."""
+    crop: dict[str, Any] | None
+    """How the portrait is cropped; None for not at all."""
+    request: str
+    """Fingerprint of all this and of the settings; the content of the inputs is not in it."""
 
 
-def _mode(row: Row, settings: RunSettings) -> Mode:
+def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
     mode = row.motion_source(settings.motion_from)
     assert mode is not None  # noqa: S101  (a row without one has a problem)
-    return mode
-
-
-def _inputs(row: Row, settings: RunSettings) -> dict[str, str]:
-    """The URIs that shape the row's result, by role."""
-    mode = _mode(row, settings)
     unused = ("driver",) if mode == "audio" else ("pose", "camera", "gaze")
-    found = {role: getattr(row, role) for role in _URI_ROLES if role not in unused}
-    return {role: uri for role, uri in found.items() if uri is not None}
-
-
-def _identities(uris: Iterable[str], settings: RunSettings) -> dict[str, str | None]:
-    distinct = list(dict.fromkeys(uris))
-    with ThreadPoolExecutor(16) as pool:
-        return dict(zip(distinct, pool.map(lambda uri: identity(uri, settings.storage_options), distinct), strict=True))
-
-
-def _semantics(row: Row, settings: RunSettings) -> dict[str, Any]:
-    """Settings of one item that shape its result, the row's own before the run's."""
-    mode = _mode(row, settings)
-    crop = settings.crop if row.crop is None else row.crop
-    rule = mode_rule(mode) if settings.crop_rule == "auto" else settings.crop_rule
-    facts: dict[str, Any] = {
+    uris = {role: getattr(row, role) for role in _URI_ROLES if role not in unused}
+    inputs: dict[str, str] = {role: uri for role, uri in uris.items() if uri is not None}
+    crop = None
+    if settings.crop if row.crop is None else row.crop:
+        rule = mode_rule(mode) if settings.crop_rule == "auto" else settings.crop_rule
+        crop = {"rule": rule, "face": settings.face, "detector": settings.detector}
+    facts = {
         "mode": mode,
-        "crop": {"rule": rule, "face": settings.face, "detector": settings.detector} if crop else None,
+        "crop": crop,
         "max_seconds": settings.max_seconds,
         "batch_size": settings.batch_size,
-        "video": settings.video.model_dump(),
+        **_motion_facts(row, mode, settings),
     }
-    if mode == "audio":
-        facts |= {
-            "cfg_scale": settings.cfg_scale if row.cfg_scale is None else row.cfg_scale,
-            "nfe": settings.nfe if row.nfe is None else row.nfe,
-            "seed": row.seed if row.seed is not None else {"run": settings.seed},
-        }
-    else:
-        facts["driver_face"] = settings.driver_face
-    return facts
+    return _Ask(row, mode, inputs, crop, digest({"inputs": inputs, "settings": facts, **common}))
 
 
-def mode_rule(mode: Mode) -> Any:
+def _motion_facts(row: Row, mode: Mode, settings: RunSettings) -> dict[str, Any]:
+    """Settings that shape the motion, the row's own before the run's."""
+    if mode == "driver":
+        return {"driver_face": settings.driver_face}
+    return {
+        "cfg_scale": settings.cfg_scale if row.cfg_scale is None else row.cfg_scale,
+        "nfe": settings.nfe if row.nfe is None else row.nfe,
+        "seed": row.seed if row.seed is not None else {"run": settings.seed},
+    }
+
+
+def mode_rule(mode: Mode) -> Literal["audio", "video"]:
     """The crop rule of the published entry point for a mode."""
-    return {"audio": "audio", "driver": "video"}[mode]
+    return "audio" if mode == "audio" else "video"
 
 
-def _request(row: Row, settings: RunSettings, info: TalkerInfo) -> str:
-    """Fingerprint of what a row asks for; the content of its inputs is not in it."""
-    return digest(
-        {
-            "inputs": _inputs(row, settings),
-            "settings": _semantics(row, settings),
-            "model": model_facts(info, settings),
-            "stages": STAGE_VERSIONS,
-        }
-    )
+def _is_ok(record: Record | None, request: str) -> bool:
+    return record is not None and record.status == "ok" and record.request == request
 
 
-def _item(
-    row: Row, settings: RunSettings, request: str, seen: dict[str, str | None], assets: dict[str, AssetTask]
-) -> ItemTask:
-    mode = _mode(row, settings)
-    facts = _semantics(row, settings)
-    inputs = _inputs(row, settings)
-    crop = facts["crop"]
+def _holds(record: Record, request: str, seen: dict[str, str | None], settings: RunSettings) -> bool:
+    """Whether an earlier result answers the same request on inputs that are known to be the same."""
+    if record.request != request or record.identities != seen or UNKNOWN in seen.values():
+        return False
+    if record.error is None:
+        return True
+    # A failure may have been a limit's doing.
+    return record.error.kind not in REDONE and record.limits == digest(settings.limits.model_dump())
+
+
+def _item(ask: _Ask, settings: RunSettings, seen: dict[str, str | None], assets: dict[str, AssetTask]) -> ItemTask:
+    row, mode, inputs, crop = ask.row, ask.mode, ask.inputs, ask.crop
     portrait = _asset(
         assets, "portrait", inputs["image"], crop=crop is not None, crop_rule=crop["rule"] if crop else "audio"
     )
@@ -176,7 +175,7 @@ def _item(
         seed=row.seed,
         cfg_scale=settings.cfg_scale if row.cfg_scale is None else row.cfg_scale,
         nfe=settings.nfe if row.nfe is None else row.nfe,
-        request=request,
+        request=ask.request,
         identities=seen,
         flags=["lips_not_from_audio"] if mode == "driver" and audio else [],
     )

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +18,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from pipeline.summary import RunSummary
 
@@ -109,24 +107,24 @@ class RunProgress:
         return ", ".join(parts)
 
 
-def summary_table(summary: RunSummary) -> Table:
+def summary_lines(summary: RunSummary) -> list[str]:
     """The end of a run, for people."""
-    table = Table(show_header=False, box=None, pad_edge=False)
     counts = (
         f"{summary.ok} ok ({summary.reused} from an earlier run), {summary.failed} failed, {summary.skipped} skipped"
     )
-    table.add_row("items", f"{summary.rows}: {counts}")
+    lines = [f"items    {summary.rows}: {counts}"]
     for failure in summary.first_failures:
         kind = f"{failure['kind']} error in {failure['stage']}"
-        table.add_row("", escape(f"{failure['id']}: {kind}: {failure['message']} ({failure['hint']})"))
+        lines.append(f"         {failure['id']}: {kind}: {failure['message']} ({failure['hint']})")
+    if summary.failed > len(summary.first_failures):
+        lines.append(f"         ... and {summary.failed - len(summary.first_failures)} more")
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
-    table.add_row("made", f"{summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} frames/s)")
+    lines.append(f"made     {summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} frames/s)")
     if summary.results:
-        table.add_row("videos", escape(f"{summary.output}/videos"))
-        table.add_row("results", escape(summary.results))
-    if summary.weights == "random":
-        table.add_row("note", "this model's weights are random stand-ins: the videos show no face")
-    return table
+        lines += [f"videos   {summary.output}/videos", f"results  {summary.results}"]
+    if summary.weights == "random" and summary.frames:
+        lines.append("note     this model's weights are random stand-ins: the videos show no face")
+    return lines
 
 
 def stderr_console() -> Console:

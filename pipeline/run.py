@@ -158,7 +158,7 @@ def _make_items(
         frames = item.video["frames"] if item.video else 0
         progress.advance(failed=item.error is not None, frames=frames)
 
-    progress.begin("videos", len(ready), frames=sum(_frames(item) for item in ready))
+    progress.begin("videos", len(ready), frames=sum(item.due_frames for item in ready))
     by_key = {item.key: item for item in ready}
     for lost in _through(ready, (MotionStage, RenderStage), executor, keep):
         item = by_key[lost.key].model_copy(update={"error": _lost("render")})
@@ -178,14 +178,9 @@ def _attach(item: ItemTask, assets: dict[str, AssetTask]) -> None:
         item.error = item.error or made.error
 
 
-def _frames(item: ItemTask) -> int:
-    source = item.audio if item.mode == "audio" else item.driver
-    return (source.frames or 0) if source else 0
-
-
 def _by_portrait(items: list[ItemTask]) -> list[ItemTask]:
     """Items of a portrait together, so that it is prepared once; the longest group first, the longest item first."""
     total: Counter[str] = Counter()
     for item in items:
-        total[item.portrait.key] += _frames(item)
-    return sorted(items, key=lambda item: (-total[item.portrait.key], item.portrait.key, -_frames(item), item.index))
+        total[item.portrait.key] += item.due_frames
+    return sorted(items, key=lambda item: (-total[item.portrait.key], item.portrait.key, -item.due_frames, item.index))

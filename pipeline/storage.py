@@ -11,87 +11,139 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import numpy as np
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from manifests.uri import storage_errors
-from pipeline.errors import CannotRun
+from manifests.uri import scheme, storage_errors
+from pipeline.errors import CannotRun, ItemError
+
+_PART_BYTES = 8 << 20
+"""Size of the parts that large objects travel in; from two of them on an upload is a multipart one."""
+
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs"})
+"""Protocols whose folders are prefixes of keys, and whose uploads take a part size."""
 
 
-def options_for(uri: str, storage_options: dict[str, Any]) -> dict[str, Any]:
-    """The fsspec options that ``storage_options`` ({protocol: options}) holds for a URI."""
-    protocol = uri.split("://", 1)[0] if "://" in uri else "file"
-    return dict(storage_options.get(protocol, {}))
+class StorageError(ItemError, CannotRun):
+    """Storage failed: an ``infrastructure`` error of the item that was at work, or the end of a run that was."""
+
+    def __init__(self, message: str, hint: str = "run again: done items are kept") -> None:
+        super().__init__("infrastructure", message, hint=hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StorageError, (self.message, self.hint)
+
+
+def connect(uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of a URI and the path in it; ``storage_options`` are fsspec's, by protocol.
+
+    Chains of filesystems (``zip://a.wav::https://...``) are refused: they can read what the URI does not show.
+    Raises ValueError for those, for an unknown protocol and for wrong options, ImportError when the protocol's
+    package isn't installed, and OSError for the few filesystems that connect at once (sftp).
+    """
+    if "::" in uri:
+        raise ValueError("expected a plain URI, found a chain of them ('::')")
+    protocol = scheme(uri) or "file"
+    options = {**_defaults(protocol), **storage_options.get(protocol, {})}
+    try:
+        fs, path = fsspec.core.url_to_fs(uri, **options)
+    except TypeError as exc:
+        raise ValueError(f"the {protocol} filesystem can't be opened with these options: {exc}") from exc
+    return fs, path
+
+
+def _defaults(protocol: str) -> dict[str, Any]:
+    """Options that a batch run needs where fsspec's own are made for a notebook."""
+    if protocol in ("http", "https"):
+        from aiohttp import ClientTimeout
+
+        # The client's own limit is five minutes for the whole of a file.
+        return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=10, sock_read=60)}}
+    options: dict[str, Any] = {}
+    if protocol in OBJECT_STORES:
+        # A remembered listing would hide what another worker wrote.
+        options["use_listings_cache"] = False
+    if protocol in ("s3", "s3a"):
+        # s3fs holds ten parts of a file at once, of 50 MB each if left alone.
+        options |= {"default_block_size": _PART_BYTES, "config_kwargs": {"max_pool_connections": 64}}
+    return options
 
 
 class Store:
-    """Keys under one base URI. Keys are relative, with ``/`` between parts."""
+    """Keys under one base URI. Keys are relative, with ``/`` between parts, and can't climb out of it.
 
-    def __init__(self, uri: str, storage_options: dict[str, Any]) -> None:
-        """Raises CannotRun when the URI's protocol is unknown or its options are wrong. Touches nothing."""
+    What the storage itself fails with is raised as a `StorageError`.
+    """
+
+    def __init__(self, uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raises CannotRun when the URI can't be an output or its options are wrong. Touches nothing."""
         try:
-            self.fs, root = fsspec.core.url_to_fs(uri, **options_for(uri, storage_options))
-        except (ValueError, ImportError, TypeError) as exc:
+            self.fs, root = connect(uri, storage_options)
+        except storage_errors() as exc:
             raise CannotRun(f"output {uri}: {exc}") from exc
         self.root = root.rstrip("/")
+        if not uri or not self.root:
+            raise CannotRun(f"output {uri!r}: expected a folder, or a bucket and a prefix; found neither")
         self._local = isinstance(self.fs, LocalFileSystem)
         # Workers have other working folders: a local output is known by its absolute path.
         self.uri = self.root if self._local else uri.rstrip("/")
+        self._upload = {"chunksize": _PART_BYTES} if scheme(uri) in OBJECT_STORES else {}
 
     def url(self, key: str) -> str:
         return f"{self.uri}/{key}"
 
     def put_file(self, local: Path, key: str) -> None:
         """Store a finished local file under ``key``."""
-        if not self._local:
-            self.fs.put_file(str(local), self._path(key))
-            return
-        target = Path(self._path(key))
-        temporary = self._temporary(target)
-        try:
-            shutil.copyfile(local, temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        path = self._path(key)
+        with self._reported("writing", key):
+            if not self._local:
+                self.fs.put_file(str(local), path, **self._upload)
+                return
+            with local.open("rb") as source, _atomic(Path(path)) as target:
+                shutil.copyfileobj(source, target, _PART_BYTES)
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        if not self._local:
-            self.fs.pipe_file(self._path(key), data)
-            return
-        target = Path(self._path(key))
-        temporary = self._temporary(target)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        path = self._path(key)
+        with self._reported("writing", key):
+            if not self._local:
+                self.fs.pipe_file(path, data)
+                return
+            with _atomic(Path(path)) as target:
+                target.write(data)
 
     def get_bytes(self, key: str) -> bytes:
         """Raises FileNotFoundError when there is nothing under ``key``."""
-        data: bytes = self.fs.cat_file(self._path(key))
+        with self._reported("reading", key, absent=True):
+            data: bytes = self.fs.cat_file(self._path(key))
         return data
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """The bytes of every key that exists; object stores are asked concurrently."""
-        paths = {self._path(key): key for key in keys}
-        if not paths:
-            return {}
-        found: dict[str, Any] = self.fs.cat(list(paths), on_error="return")
-        for path, value in found.items():
-            if isinstance(value, Exception) and not isinstance(value, FileNotFoundError):
-                raise CannotRun(f"reading {path} failed: {value}") from value
-        return {paths[path]: value for path, value in found.items() if isinstance(value, bytes)}
+        distinct = list(dict.fromkeys(keys))
+        # Not `cat`, which would take [ and * in the output's own name for a pattern.
+        paths = [self._path(key) for key in distinct]
+        values: list[bytes | Exception] = self.fs.cat_ranges(paths, None, None, on_error="return")
+        found: dict[str, bytes] = {}
+        for key, value in zip(distinct, values, strict=True):
+            if not isinstance(value, Exception):
+                found[key] = value
+            elif not isinstance(value, FileNotFoundError):
+                with self._reported("reading", key):
+                    raise value
+        return found
 
     def get_file(self, key: str, local: Path) -> None:
-        self.fs.get_file(self._path(key), str(local))
+        """Raises FileNotFoundError when there is nothing under ``key``."""
+        with self._reported("reading", key, absent=True):
+            self.fs.get_file(self._path(key), str(local))
 
     def put_arrays(self, key: str, arrays: dict[str, np.ndarray]) -> None:
         buffer = io.BytesIO()
@@ -99,43 +151,89 @@ class Store:
         self.put_bytes(key, buffer.getvalue())
 
     def get_arrays(self, key: str) -> dict[str, np.ndarray]:
+        """Raises FileNotFoundError when there is nothing under ``key``."""
         with np.load(io.BytesIO(self.get_bytes(key)), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
 
     def exists(self, key: str) -> bool:
-        self.fs.invalidate_cache(self._parent(key))
-        return bool(self.fs.exists(self._path(key)))
+        """Whether there is an object under ``key``; a folder of that name is none."""
+        try:
+            with self._reported("looking for", key, absent=True):
+                return bool(self.fs.info(self._path(key))["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     def list(self, prefix: str) -> set[str]:
-        """Keys directly under the folder ``prefix``."""
-        folder = self._path(prefix)
-        self.fs.invalidate_cache(folder)
+        """Keys directly under the folder ``prefix``, names of folders included."""
         try:
-            names = self.fs.ls(folder, detail=False)
+            with self._reported("listing", prefix, absent=True):
+                paths = self.fs.ls(self._path(prefix), detail=False)
         except FileNotFoundError:
             return set()
-        return {f"{prefix}/{Path(name).name}" for name in names}
+        names = (path.rstrip("/").rpartition("/")[2] for path in paths)
+        return {f"{prefix}/{name}" for name in names if not _is_temporary(name)}
 
-    def check_writable(self) -> None:
-        """Write, read back and delete a small object. Raises CannotRun with the store's own words."""
-        key = f".probe-{uuid.uuid4().hex}"
+    def check_writable(self, *, within_s: float = 20.0) -> None:
+        """Write, read back and delete a small object, each step within ``within_s`` seconds.
+
+        Raises CannotRun with the store's own words. An endpoint that never answers would otherwise hold the run for
+        as long as all retries of the client last.
+        """
+        path = self._path(f".probe-{uuid.uuid4().hex}")
+        bound = {"timeout": within_s} if isinstance(self.fs, AsyncFileSystem) else {}
         try:
-            self.put_bytes(key, b"probe")
-            if self.get_bytes(key) != b"probe":
-                raise CannotRun(f"output {self.uri}: what was written is not what is read back")
-            self.fs.rm_file(self._path(key))
-        except storage_errors() as exc:
+            if self._local:
+                Path(self.root).mkdir(parents=True, exist_ok=True)
+            self.fs.pipe_file(path, b"probe", **bound)
+            back = self.fs.cat_file(path, **bound)
+            self.fs.rm_file(path, **bound)
+        except _unwritable() as exc:
+            reason = f"{type(exc).__name__}: {_line(exc)}" if str(exc) else f"no answer within {within_s:g} s"
             raise CannotRun(
-                f"output {self.uri} can't be written: {type(exc).__name__}: {exc}; check the address and credentials"
+                f"output {self.uri} can't be written: {reason}; check the address and the credentials"
             ) from exc
+        if back != b"probe":
+            raise CannotRun(f"output {self.uri}: what was written is not what is read back")
 
     def _path(self, key: str) -> str:
+        if not {"", ".", ".."}.isdisjoint(key.split("/")):
+            raise CannotRun(f"key {key!r}: expected names with '/' between them, none of them empty, '.' or '..'")
         return f"{self.root}/{key}"
 
-    def _parent(self, key: str) -> str:
-        return self._path(key).rsplit("/", 1)[0]
+    @contextmanager
+    def _reported(self, doing: str, key: str, *, absent: bool = False) -> Iterator[None]:
+        """Raise what the storage fails with as a StorageError; with ``absent``, not that there is nothing."""
+        try:
+            yield
+        except storage_errors() as exc:
+            if absent and isinstance(exc, FileNotFoundError):
+                raise
+            raise StorageError(f"{doing} {self.url(key)} failed: {type(exc).__name__}: {_line(exc)}") from exc
 
-    @staticmethod
-    def _temporary(target: Path) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+
+@contextmanager
+def _atomic(target: Path) -> Iterator[BinaryIO]:
+    """A file that appears as ``target`` when the block is over, whole and on the disk, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unwritable() -> tuple[type[Exception], ...]:
+    """What a filesystem raises that can't be written to; some have no writing at all."""
+    return (*storage_errors(), NotImplementedError)
+
+
+def _line(exc: Exception) -> str:
+    return " ".join(str(exc).split())
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")

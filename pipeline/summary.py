@@ -75,6 +75,7 @@ def finish(
             reused = row.index in plan.done
             record = plan.done[row.index] if reused else records[row.index]
             rows.append(results_row(record, reused=reused and record.status == "ok"))
+        rows[-1] |= {role: getattr(row, role) for role in ("image", "audio", "driver", "language")}
     write_results(store, results_table(rows, manifest.extra))
     summary = _summary(rows, assets, records, store, info, seconds)
     store.put_bytes("run.json", _run_json(manifest, settings, info, plan, summary))

@@ -82,3 +82,9 @@ class ItemTask(Task):
     motion: str | None = Field(None, description="store key of the motion")
     frames: int | None = None
     video: dict[str, Any] | None = None
+
+    @property
+    def due_frames(self) -> int:
+        """How many frames the video will have, once the length of its sources is known; else 0."""
+        lengths = [asset.frames for asset in (self.audio, self.driver) if asset is not None]
+        return min((length or 0 for length in lengths), default=0)

@@ -11,6 +11,8 @@ from pipeline.talker import Arrays
 def checked_finite(arrays: Arrays, what: str) -> Arrays:
     """The arrays themselves. Raises an ItemError of kind ``model`` that counts the values that aren't finite."""
     for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            continue
         bad = int(array.size - np.isfinite(array).sum())
         if bad:
             raise ItemError(

@@ -74,4 +74,4 @@ class CropStage(Stage[AssetTask]):
 
     def _has_face(self, path: Path) -> bool:
         frames = sample_frames(path, self.settings.limits, every=DRIVER_LOOK_EVERY)
-        return any(self.detector.detect(frame) for frame in frames)
+        return any(self.detector.detect(frame, small=False) for frame in frames)

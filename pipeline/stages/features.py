@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import RunSettings
 from pipeline.errors import InputError
 from pipeline.fetch import LocalInput, fetched
@@ -71,10 +73,12 @@ class FeaturesStage(Stage[AssetTask]):
             reader = DriverReader(
                 source.path, self.info.resolution, self.settings.limits, max_seconds=self.settings.max_seconds
             )
-            self._keep(task, key, self.talker.encode_driver(reader))
-            task.facts["decoder"] = reader.decoder
+            motion = self.talker.encode_driver(reader)
+            self._keep(task, key, motion | {"decoder": np.array(reader.decoder)})
         task.facts["has_audio"] = probe(source.path, self.settings.limits).audio is not None
-        task.frames = len(next(iter(self.store.get_arrays(key).values())))
+        kept = self.store.get_arrays(key)
+        task.facts["decoder"] = str(kept["decoder"])
+        task.frames = max(len(array) for array in kept.values() if array.ndim)
         if task.frames == 0:
             raise InputError(f"{task.uri} has no video frames", hint="give a video with a picture track")
 

@@ -30,6 +30,7 @@ class MotionStage(Stage[ItemTask]):
         controls = self._controls(task)
         if task.seed is None:
             task.seed = item_seed(self.settings.seed, {role: i.sha256 for role, i in task.inputs.items()})
+        task.frames = task.due_frames
         if task.mode == "driver":
             self._from_driver(task)
         else:
@@ -48,17 +49,13 @@ class MotionStage(Stage[ItemTask]):
         return controls
 
     def _from_driver(self, task: ItemTask) -> None:
-        assert task.driver is not None and task.driver.frames is not None  # noqa: S101  (narrows the types)
+        assert task.driver is not None  # noqa: S101  (narrows the type)
         task.motion = task.driver.arrays
-        task.frames = task.driver.frames
-        if task.audio is not None and task.audio.frames is not None:
-            task.frames = min(task.frames, task.audio.frames)
 
     def _from_audio(self, task: ItemTask, controls: Arrays) -> None:
         assert task.audio is not None and task.audio.arrays is not None  # noqa: S101  (narrows the types)
         assert task.portrait.arrays is not None and task.seed is not None  # noqa: S101
         request = MotionRequest(task.seed, task.cfg_scale, task.nfe, controls)
-        task.frames = task.audio.frames
         task.motion = cache_key(
             self.name,
             {

@@ -18,7 +18,7 @@ import torch
 
 from pipeline.config import RunSettings
 from pipeline.errors import ItemError
-from pipeline.fetch import LocalInput, fetched
+from pipeline.fetch import LocalInput, fetched, file_sha256
 from pipeline.ledger import Ledger, Record
 from pipeline.media.encode import VideoWriter
 from pipeline.stages.base import Stage
@@ -76,7 +76,8 @@ class RenderStage(Stage[ItemTask]):
 
     def process(self, task: ItemTask) -> None:
         assert task.motion is not None and task.frames is not None  # noqa: S101  (narrows: motion has run)
-        motion = {name: array[: task.frames] for name, array in self.store.get_arrays(task.motion).items()}
+        kept = self.store.get_arrays(task.motion)
+        motion = {name: array[: task.frames] for name, array in kept.items() if array.ndim}
         prepared = self._prepare(task.portrait)
         with TemporaryDirectory(prefix="imtalker-render-") as folder:
             path = Path(folder) / "video.mp4"
@@ -161,11 +162,6 @@ class RenderStage(Stage[ItemTask]):
             "imtalker_seed": str(task.seed),
             "imtalker_fingerprint": task.fingerprint or "",
         }
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def peak_memory_bytes() -> int:

@@ -38,7 +38,7 @@ def test_workers_are_spot_machines_and_the_head_is_not(cluster: dict[str, Any]) 
 
 
 def test_the_image_has_the_ray_version_that_was_tested(cluster: dict[str, Any]) -> None:
-    constraints = (ROOT / "requirements" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     (version,) = [line.removeprefix("ray==") for line in constraints if line.startswith("ray==")]
     assert cluster["docker"]["image"] == f"rayproject/ray:{version}-py311-gpu"
     assert any("constraints.txt" in command for command in cluster["setup_commands"])

@@ -207,6 +207,14 @@ def test_settings_reach_the_encoder(tmp_path: Path) -> None:
     assert b"threads=1" in (tmp_path / "10.mp4").read_bytes()
 
 
+@pytest.mark.parametrize(("width", "kept"), [(64, b"mbtree=0"), (256, b"mbtree=1"), (512, b"mbtree=1")])
+def test_the_macroblock_tree_is_kept_only_where_it_is_repeatable(tmp_path: Path, width: int, kept: bytes) -> None:
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, width=width, height=width, settings=SETTINGS, limits=LIMITS) as writer:
+        writer.write(np.zeros((2, width, width, 3), np.uint8))
+    assert kept in path.read_bytes()
+
+
 def test_no_frames_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     sound = write_audio(tmp_path / "a.wav", sine(48_000, 4800)[None], 48_000, "pcm_s16le")
     with (
