@@ -58,7 +58,8 @@ def fetched(uri: str, settings: RunSettings) -> Iterator[LocalInput]:
     """Copy ``uri`` to a temporary file that lives as long as the block.
 
     Raises InputError when it does not exist, is too large or is no URI of a file, and an ItemError of kind
-    ``infrastructure`` when the storage refuses or fails.
+    ``infrastructure`` when the storage refuses or fails. An ItemError of the block that names the copy names the URI
+    instead.
     """
     with TemporaryDirectory(prefix="imtalker-input-") as folder:
         # The suffix helps decoders that look at names; everything else of a stranger's name is dropped.
@@ -68,7 +69,12 @@ def fetched(uri: str, settings: RunSettings) -> Iterator[LocalInput]:
             _copy(uri, path, settings)
         except storage_errors() as exc:
             raise _failure(uri, exc) from exc
-        yield LocalInput(uri, path, path.stat().st_size, file_sha256(path))
+        try:
+            yield LocalInput(uri, path, path.stat().st_size, file_sha256(path))
+        except ItemError as exc:
+            # Decoders know the copy only; whoever reads the message knows the original only.
+            exc.message = exc.message.replace(path.name, redacted(uri))
+            raise
 
 
 def file_sha256(path: Path) -> str:

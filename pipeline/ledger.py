@@ -6,6 +6,7 @@ A record is the item's commit: it is written after the video is in place, and it
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
@@ -42,6 +43,7 @@ class Record(BaseModel):
     seed: int | None = None
     cfg_scale: float | None = None
     nfe: int | None = None
+    settings: dict[str, Any] = Field(default_factory=dict, description="what shaped the result")
     model: str | None = None
     weights: str | None = None
     weights_sha256: dict[str, str] = Field(default_factory=dict)
@@ -82,6 +84,7 @@ class Record(BaseModel):
             seed=task.seed,
             cfg_scale=task.cfg_scale,
             nfe=task.nfe,
+            settings=task.settings,
             model=info.model,
             weights=info.weights,
             weights_sha256=info.weights_sha256,
@@ -176,6 +179,7 @@ RESULTS_SCHEMA = pa.schema(
         ("model", pa.string()),
         ("weights", pa.string()),
         ("precision", pa.string()),
+        ("settings", pa.string()),
         ("fingerprint", pa.string()),
         *((f"{stage}_s", pa.float64()) for stage in STAGES),
         ("encode_s", pa.float64()),
@@ -219,6 +223,7 @@ def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
         "model": record.model,
         "weights": record.weights,
         "precision": record.precision,
+        "settings": json.dumps(record.settings) if record.settings else None,
         "fingerprint": record.fingerprint,
         **{f"{stage}_s": record.seconds.get(stage) for stage in STAGES},
         "encode_s": video.get("encode_s"),

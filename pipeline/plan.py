@@ -60,7 +60,7 @@ def make_plan(
     """
     plan = Plan()
     asks: list[_Ask] = []
-    common = {"video": settings.video.model_dump(), "model": model_facts(info, settings), "stages": STAGE_VERSIONS}
+    common = {"model": model_facts(info, settings), "stages": STAGE_VERSIONS}
 
     def attempted(row: Row) -> bool:
         return limit is None or row.index < limit
@@ -98,8 +98,10 @@ class _Ask:
     """The URIs that shape the row's result, by role."""
     crop: dict[str, Any] | None
     """How the portrait is cropped; None for not at all."""
+    settings: dict[str, Any]
+    """Settings that shape the result, the row's own before the run's."""
     request: str
-    """Fingerprint of all this and of the settings; the content of the inputs is not in it."""
+    """Fingerprint of all this and of the model; the content of the inputs is not in it."""
 
 
 def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
@@ -117,9 +119,10 @@ def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
         "crop": crop,
         "max_seconds": settings.max_seconds,
         "batch_size": settings.batch_size,
+        "video": settings.video.model_dump(),
         **_motion_facts(row, mode, settings),
     }
-    return _Ask(row, mode, inputs, crop, digest({"inputs": inputs, "settings": facts, **common}))
+    return _Ask(row, mode, inputs, crop, facts, digest({"inputs": inputs, "settings": facts, **common}))
 
 
 def _motion_facts(row: Row, mode: Mode, settings: RunSettings) -> dict[str, Any]:
@@ -175,6 +178,7 @@ def _item(ask: _Ask, settings: RunSettings, seen: dict[str, str | None], assets:
         seed=row.seed,
         cfg_scale=settings.cfg_scale if row.cfg_scale is None else row.cfg_scale,
         nfe=settings.nfe if row.nfe is None else row.nfe,
+        settings=ask.settings,
         request=ask.request,
         identities=seen,
         flags=["lips_not_from_audio"] if mode == "driver" and audio else [],

@@ -73,6 +73,9 @@ class ItemTask(Task):
     seed: int | None = None
     cfg_scale: float
     nfe: int
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="what shapes the result, the row's before the run's"
+    )
     request: str = Field(description="fingerprint of what was asked, before any input is read")
     identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
     flags: list[str] = Field(default_factory=list)

@@ -184,6 +184,7 @@ def test_a_broken_item_fails_alone_with_a_typed_error(tmp_path: Path) -> None:
             assert row["error_hint"]
             assert row["video"] is None
     assert "crop=false" in rows["no-face"]["error_hint"]
+    assert str(tmp_path / "broken.png") in rows["broken-image"]["error_message"]
     assert sorted(path.name for path in (tmp_path / "out" / "videos").iterdir()) == ["driven.mp4", "spoken.mp4"]
     assert (tmp_path / "out" / "items" / "_invalid" / "5.json").is_file()
     assert not list(tmp_path.glob("escape*"))

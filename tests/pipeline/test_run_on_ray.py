@@ -17,9 +17,13 @@ from pipeline.config import Resources, RunSettings, StageResources
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, OnRay, on_ray
 from pipeline.run import prepare
+from pipeline.storage import Store
 from pipeline.summary import RunSummary
 from tests.pipeline.test_run import AUDIO_ROW, BOTH_ROW, DRIVER_ROW, broken_rows
 from tests.runs import TINY, demo, results, run_manifest, write_manifest
+from tests.s3_server import S3Server
+
+ROWS = [AUDIO_ROW, DRIVER_ROW]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -145,3 +149,32 @@ def test_weights_that_do_not_load_stop_the_run_with_their_name(tmp_path: Path) -
     (tmp_path / "model.safetensors").write_bytes(b"nor this")
     with pytest.raises(CannotRun, match=r"renderer\.ckpt"):
         run_manifest(manifest, tmp_path / "out", settings, executor=on_ray)
+
+
+def test_everything_in_object_storage(tmp_path: Path, s3: S3Server) -> None:
+    """Manifest and inputs are read from a bucket, by relative names; videos, records and table are written to it."""
+    bucket = s3.bucket()
+    store = Store(f"s3://{bucket}/in", s3.storage_options)
+    for name in ("ana.png", "english.wav", "kofi.jpg", "driver.mp4"):
+        store.put_file(Path(demo(name)), name)
+    rows = [{**row, **{c: Path(row[c]).name for c in ("image", "audio", "driver") if c in row}} for row in ROWS]
+    store.put_file(
+        Path(write_manifest(tmp_path, [*rows, {"image": "nowhere.png", "audio": "english.wav"}])), "m.parquet"
+    )
+    settings = TINY.model_copy(update={"storage_options": s3.storage_options})
+    output = f"s3://{bucket}/out"
+    summary = run_manifest(f"s3://{bucket}/in/m.parquet", output, settings, executor=on_ray)
+    assert (summary.ok, summary.failed) == (2, 1)
+    keys = {key for key in s3.keys(bucket) if key.startswith("out/") and "/cache/" not in key}
+    videos = {f"out/videos/{row['id']}.mp4" for row in ROWS}
+    assert videos < keys
+    assert {"out/results.parquet", "out/run.json"} < keys
+    assert len([key for key in keys if key.startswith("out/items/")]) == 3
+    # The same frames as on a local disk.
+    run_manifest(write_manifest(tmp_path, ROWS), tmp_path / "out", executor=on_ray)
+    for row in ROWS:
+        there = json.loads(Store(output, s3.storage_options).get_bytes(f"items/{row['id']}.json"))
+        here = json.loads((tmp_path / "out" / "items" / f"{row['id']}.json").read_text())
+        assert there["video"]["frames_sha256"] == here["video"]["frames_sha256"]
+    again = run_manifest(f"s3://{bucket}/in/m.parquet", output, settings, executor=on_ray)
+    assert (again.ok, again.reused, again.computed) == (2, 2, {})
