@@ -40,6 +40,7 @@ def task(**changes: Any) -> ItemTask:
         "nfe": 10,
         "seed": 2**63 - 1,
         "request": "r" * 64,
+        "settings": {"crop": None},
         "fingerprint": "f" * 64,
         "seconds": {"motion": 1.5, "render": 4.9},
         "workers": {"render": WORKER},
