@@ -73,7 +73,7 @@ def fetched(uri: str, settings: RunSettings) -> Iterator[LocalInput]:
             yield LocalInput(uri, path, path.stat().st_size, file_sha256(path))
         except ItemError as exc:
             # Decoders know the copy only; whoever reads the message knows the original only.
-            exc.message = exc.message.replace(path.name, redacted(uri))
+            exc.message = exc.message.replace(str(path), redacted(uri)).replace(path.name, redacted(uri))
             raise
 
 
