@@ -15,7 +15,6 @@ from jobs.schema import Job, load_job, parse_job
 from manifests.reader import Manifest
 from manifests.row import parse_rows
 from manifests.schema import user_columns
-from manifests.uri import absolute
 from pipeline.errors import CannotRun
 from pipeline.execute import in_process, on_ray
 from pipeline.ledger import Ledger
@@ -29,9 +28,8 @@ def job_from(config: Path | None, flags: Mapping[str, Any], settings: Mapping[st
     """The job of a file, of flags, or of both; flags win. Raises CannotRun when it is incomplete or wrong."""
     given = {name: value for name, value in {**flags, **settings}.items() if value is not None}
     if config is not None:
-        # Flags are typed in the working folder, so their relative paths stand there.
-        located = {n: absolute(v) if n in ("manifest", "output") else v for n, v in given.items()}
-        return load_job(config).with_overrides(located)
+        # The file's own paths are absolute by now; those of flags stand in the working folder.
+        return load_job(config).with_overrides(given).absolute()
     missing = [name for name in ("manifest", "output") if name not in given]
     if missing:
         raise CannotRun(f"{' and '.join(missing)} not given: name them, or a job file with --config")
