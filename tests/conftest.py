@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from s3fs import S3FileSystem
 
 from tests.s3_server import S3Server, serve
 
@@ -17,8 +18,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """The server, with the environment pointing at it instead of storage options."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    return s3
+    # fsspec keeps one filesystem for equal options, whatever the environment was when it was made.
+    S3FileSystem.clear_instance_cache()
+    yield s3
+    S3FileSystem.clear_instance_cache()
