@@ -136,6 +136,35 @@ def status(
     _show(read_status(output, _settings(config).storage_options), as_json)
 
 
+@app.command()
+def bench(
+    model: Annotated[
+        str, typer.Option(help="preset whose sizes are measured; the weights are seeded stand-ins")
+    ] = "imtalker",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="frames of a round")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="frames rendered at once")] = 4,
+    seconds: Annotated[float, typer.Option(help="of audio")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="the best of them counts")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Measure the networks: the published order of work, the plain batched path and the engine, in turns."""
+    from dataclasses import asdict
+
+    from imtalker.engine.bench import default_device, measure, table
+
+    found = measure(
+        model,
+        device=device or default_device(),
+        precisions=["float32", "bfloat16"],
+        frames=frames,
+        batch_size=batch_size,
+        seconds=seconds,
+        rounds=rounds,
+    )
+    typer.echo(json.dumps([asdict(m) for m in found], indent=1) if as_json else table(found))
+
+
 @manifest_app.command("build")
 def manifest_build(
     output: Annotated[str, typer.Option(help="where the manifest goes")],

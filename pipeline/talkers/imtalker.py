@@ -13,8 +13,8 @@ from torch import Tensor
 from imtalker import MotionGenerator, RenderEngine, Renderer, load_generator, load_renderer
 from imtalker.audio.waveform import normalise
 from imtalker.checkpoints import CheckpointError
+from imtalker.engine.source import PreparedSource
 from imtalker.presets import Preset, build_seeded, find_preset
-from imtalker.renderer.renderer import PreparedSource
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.talker import Arrays, MotionRequest, TalkerInfo
