@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,9 @@ _INTERRUPTED = 130
 def main() -> None:
     """The program. Exit codes: 0 all ok, 1 could not run, 2 usage, 3 some items failed, 130 interrupted."""
     from manifests.errors import ManifestError
+    from pipeline.resources import PATIENT_THREADS
 
+    os.environ.update({name: value for name, value in PATIENT_THREADS.items() if name not in os.environ})
     try:
         app()
     except (CannotRun, ManifestError) as exc:

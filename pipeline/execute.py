@@ -15,7 +15,7 @@ import torch
 from pipeline.cluster import connected
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.resources import Placement, place
+from pipeline.resources import PATIENT_THREADS, Placement, Pool, place
 from pipeline.stages.base import COLUMN, Stage
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Task
@@ -106,8 +106,7 @@ class OnRay:
                 compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
-                # Ray leaves every GPU visible to an actor that asked for none.
-                runtime_env=None if pool.num_gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
+                runtime_env={"env_vars": _environment(pool)},
                 max_task_retries=_RETRIES_AFTER_DEATH,
                 max_restarts=-1,
                 udf_modifying_row_count=False,
@@ -126,6 +125,12 @@ def on_ray(context: Context, address: str | None = None) -> Iterator[Executor]:
     """An executor on the cluster at ``address``, or on one of this machine's own that ends with the block."""
     with connected(address):
         yield OnRay(context)
+
+
+def _environment(pool: Pool) -> dict[str, str]:
+    patience = {name: os.environ.get(name, value) for name, value in PATIENT_THREADS.items()}
+    # Ray leaves every GPU visible to an actor that asked for none.
+    return patience if pool.num_gpus else patience | {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def _build(stage: type[Stage[T]], context: Context, placement: Placement) -> Stage[T]:

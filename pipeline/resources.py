@@ -17,6 +17,12 @@ _GPU_WORKER_CPUS = 2.0
 """More does not help an actor whose networks run on a GPU: it decodes and encodes beside them."""
 
 
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Environment in which torch's threads sleep at a barrier. By default they spin, and as soon as another process wants a
+core (another stage, an encoder) every barrier lasts until the system's scheduler comes round: networks on two shared
+cores ran up to 20 times slower. It costs a sixth where nothing else runs. Read when torch is first imported."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """The actors of one stage."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from s3fs import S3FileSystem
 
+from pipeline.resources import PATIENT_THREADS
 from tests.s3_server import S3Server, serve
+
+# As the command line does, and before any test imports torch.
+os.environ.update({name: value for name, value in PATIENT_THREADS.items() if name not in os.environ})
 
 
 @pytest.fixture(scope="session")

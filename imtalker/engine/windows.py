@@ -55,10 +55,9 @@ class FoldedWindowAttention(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         qkv = self.qkv(normalised(t, self.eps)).unflatten(1, (self.row, self.row, -1))
-        mixed = self.fused(qkv) if t.is_cuda else self.tiled(qkv)
+        mixed = self.fused(qkv) if t.is_cuda or torch.compiler.is_compiling() else self.tiled(qkv)
         return self.out(mixed)
 
-    @torch.compiler.disable
     def tiled(self, qkv: Tensor) -> Tensor:
         """One row of windows at a time, so that its logits stay in a core's cache.
 
