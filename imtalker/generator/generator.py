@@ -157,11 +157,9 @@ class MotionGenerator(nn.Module):
 
         Raises ValueError for shapes that don't fit, with what was expected and found.
         """
-        features, reference = features.to(self._like), reference.to(self._like)
-        _check_shape("features", features, (None, None, self.config.wav2vec2.hidden_size))
-        B, T, _ = features.shape
-        if not B or not T:
-            raise ValueError(f"features must have at least one row and one frame, found {list(features.shape)}")
+        conditions = self.conditions(features, pose=pose, camera=camera, gaze=gaze)
+        B, T, _ = conditions.audio.shape
+        reference = reference.to(self._like)
         _check_shape("reference", reference, (B, self.config.dim_motion))
         if not math.isfinite(cfg_scale):
             raise ValueError(f"cfg_scale must be finite, found {cfg_scale}")
@@ -170,12 +168,6 @@ class MotionGenerator(nn.Module):
         if noise is None:
             noise = draw_noise(_seeds(seed, B), windows, L, self.config.dim_motion)
         _check_shape("noise", noise, (windows, B, L, self.config.dim_motion))
-        conditions = self.project(
-            features,
-            pose=self._fit("pose", pose, (B, T, POSE_WIDTH)),
-            camera=self._fit("camera", camera, (B, T, CAMERA_WIDTH)),
-            gaze=self._fit("gaze", gaze, (B, T, GAZE_WIDTH)),
-        )
         motion = sample_windows(
             self.fmt,
             noise.to(self._like),
@@ -186,6 +178,27 @@ class MotionGenerator(nn.Module):
             nfe=nfe,
         )
         return motion[:, :T]
+
+    def conditions(
+        self,
+        features: torch.Tensor,
+        *,
+        pose: torch.Tensor | None = None,
+        camera: torch.Tensor | None = None,
+        gaze: torch.Tensor | None = None,
+    ) -> Conditions:
+        """`project` for sequences of any length, as `sample_from_features` takes them. Raises as it does."""
+        features = features.to(self._like)
+        _check_shape("features", features, (None, None, self.config.wav2vec2.hidden_size))
+        B, T, _ = features.shape
+        if not B or not T:
+            raise ValueError(f"features must have at least one row and one frame, found {list(features.shape)}")
+        return self.project(
+            features,
+            pose=self._fit("pose", pose, (B, T, POSE_WIDTH)),
+            camera=self._fit("camera", camera, (B, T, CAMERA_WIDTH)),
+            gaze=self._fit("gaze", gaze, (B, T, GAZE_WIDTH)),
+        )
 
     @property
     def _like(self) -> torch.Tensor:

@@ -61,8 +61,8 @@ def sample_windows(
     ``context`` frames of motion and conditions before it; before the first there are zeros.
     """
     windows, B, L, width = noise.shape
-    condition = _timeline(conditions.total(), context, windows * L)
-    silent = _timeline(conditions.without_audio(), context, windows * L)
+    condition = timeline(conditions.total(), context, windows * L)
+    silent = timeline(conditions.without_audio(), context, windows * L)
     motion = noise.new_zeros(B, context + windows * L, width)
     for index in range(windows):
         rows = slice(index * L, index * L + context + L)
@@ -98,7 +98,7 @@ def _sample_window(
     return euler(velocity, noise, nfe)
 
 
-def _timeline(sequence: torch.Tensor, before: int, frames: int) -> torch.Tensor:
+def timeline(sequence: torch.Tensor, before: int, frames: int) -> torch.Tensor:
     """[B, n, C] -> [B, before + frames, C]: zeros, the sequence, then its last row again and again."""
     B, n, C = sequence.shape
     return torch.cat([sequence.new_zeros(B, before, C), sequence, sequence[:, -1:].expand(B, frames - n, C)], dim=1)
