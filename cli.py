@@ -144,28 +144,54 @@ def bench(
     model: Annotated[
         str, typer.Option(help="preset whose sizes are measured; the weights are seeded stand-ins")
     ] = "imtalker",
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="frames of a round")] = 8,
+    only: Annotated[
+        str, typer.Option(metavar="PARTS", help="parts to measure, with commas")
+    ] = "render,motion,crop,decode,encode,whole",
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="default: cuda where there is one")] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="TYPES", help="of the engine, with commas; the whole pipeline runs in the last")
+    ] = "float32,bfloat16",
+    compile_: Annotated[bool, typer.Option("--compile", help="measure the engine with torch.compile too")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="frames rendered at once")] = 4,
-    seconds: Annotated[float, typer.Option(help="of audio")] = 4.0,
+    frames: Annotated[int, typer.Option(min=1, help="frames of a round")] = 8,
+    audio_seconds: Annotated[float, typer.Option(min=0.1, help="length of the networks' recordings")] = 4.0,
+    in_flight: Annotated[int, typer.Option(min=1, help="recordings in one batch of the motion generator")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="the best of them counts")] = 3,
+    threads: Annotated[int | None, typer.Option(min=1, help="torch threads; default: torch's own choice")] = None,
+    matrix_size: Annotated[
+        int | None, typer.Option(min=1, help="side of the matrices whose product is the device's peak")
+    ] = None,
+    media_seconds: Annotated[float, typer.Option(min=0.1, help="of the demo's media, decoded and encoded")] = 4.0,
+    items: Annotated[int, typer.Option(min=1, help="items of the whole pipeline's run")] = 8,
+    item_seconds: Annotated[float, typer.Option(min=0.1, help="length of each")] = 4.0,
+    executor: Annotated[
+        Literal["auto", "ray", "process"], typer.Option(help="of that run; auto: Ray where it is installed")
+    ] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure the networks: the published order of work, the plain batched path and the engine, in turns."""
-    from dataclasses import asdict
+    """Measure the speed: networks against the published way, media, and the whole pipeline against its parts."""
+    from pipeline.bench.options import bench_options
+    from pipeline.bench.suite import measure, report
 
-    from imtalker.engine.bench import default_device, measure, table
-
-    found = measure(
-        model,
-        device=device or default_device(),
-        precisions=["float32", "bfloat16"],
-        frames=frames,
+    options = bench_options(
+        only=only.split(","),
+        media_seconds=media_seconds,
+        items=items,
+        item_seconds=item_seconds,
+        executor=executor,
+        model=model,
+        device=device,
+        precisions=precision.split(","),
+        compile=compile_,
         batch_size=batch_size,
-        seconds=seconds,
+        frames=frames,
+        audio_seconds=audio_seconds,
+        in_flight=in_flight,
         rounds=rounds,
+        threads=threads,
+        matrix_size=matrix_size,
     )
-    typer.echo(json.dumps([asdict(m) for m in found], indent=1) if as_json else table(found))
+    typer.echo(report(*measure(options), as_json=as_json))
 
 
 @manifest_app.command("build")

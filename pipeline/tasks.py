@@ -21,11 +21,12 @@ class Input(BaseModel):
 
 
 class Worker(BaseModel):
-    """Where a stage ran."""
+    """Where and when a stage ran."""
 
     pid: int
     node: str
     gpus: str = Field(description="CUDA_VISIBLE_DEVICES of the process")
+    started_at: float | None = Field(None, description="Unix time, by the worker's clock")
 
 
 class Task(BaseModel):

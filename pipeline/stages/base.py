@@ -56,7 +56,10 @@ class Stage(ABC, Generic[T]):
         # The thread count is part of the result's numerics, and in-process runs share it between stages.
         torch.set_num_threads(self.threads)
         task.workers[self.name] = Worker(
-            pid=os.getpid(), node=platform.node(), gpus=os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            pid=os.getpid(),
+            node=platform.node(),
+            gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            started_at=time.time(),
         )
         started = time.perf_counter()
         if task.error is None:
