@@ -16,9 +16,12 @@ class Settings(BaseModel):
 class VideoSettings(Settings):
     """How the output is encoded: H.264 yuv420p in closed segments, AAC, MP4 with faststart."""
 
+    encoder: Literal["libx264", "nvenc"] = Field(
+        "libx264", description="nvenc: the GPU's own encoder; a run ends where a worker's GPU has none"
+    )
     crf: int = Field(18, ge=0, le=51, description="H.264 quality; lower is better and larger")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"] = Field(
-        "veryfast", description="libx264 speed preset"
+        "veryfast", description="libx264 speed preset; nvenc takes its nearest"
     )
     threads: int = Field(1, ge=1, le=16, description="libx264 threads; part of the result, so it is fixed")
     segment_seconds: float = Field(10.0, gt=0, description="length of the closed segments")
@@ -43,11 +46,19 @@ class StageResources(Settings):
     threads: int | None = Field(None, ge=1, description="torch threads; default: num_cpus, rounded up")
 
 
+class RenderResources(StageResources):
+    """What each actor of the render stage gets."""
+
+    encoders: int | None = Field(
+        None, ge=1, le=64, description="encoder threads; default: num_cpus up to 8 on GPUs, 1 without"
+    )
+
+
 class Resources(Settings):
     crop: StageResources = StageResources()
     features: StageResources = StageResources()
     motion: StageResources = StageResources()
-    render: StageResources = StageResources()
+    render: RenderResources = RenderResources()
 
 
 class RunSettings(Settings):

@@ -41,8 +41,8 @@ class Executor(Protocol):
     def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
         """Send tasks through the stages; yield them as they come out, in any order.
 
-        A task whose worker died again and again is missing from what comes out; the caller compares. ``alone`` puts
-        no two tasks into one block, so that a poisonous one takes no other with it.
+        A task whose worker died again and again is missing from what comes out; the caller compares. ``alone`` keeps
+        tasks apart, so that a poisonous one takes no other with it.
         """
 
 
@@ -84,7 +84,7 @@ class OnRay:
         # Small blocks: what Ray redoes or loses with an actor is one block.
         data = ray.data.from_items(rows, override_num_blocks=len(rows) if alone else min(len(rows), 2000))
         for stage in stages:
-            data = self._with_stage(data, stage)
+            data = self._with_stage(data, stage, alone)
         task_type = stages[0].task_type
         try:
             for row in data.iter_rows():
@@ -92,18 +92,25 @@ class OnRay:
         except (ray.exceptions.RayError, RuntimeError) as exc:
             raise CannotRun(f"the run was stopped by Ray: {_cause(exc)}") from exc
 
-    def _with_stage(self, data: Any, stage: type[Stage[T]]) -> Any:
+    def _with_stage(self, data: Any, stage: type[Stage[T]], alone: bool) -> Any:
         from ray.data import ActorPoolStrategy
 
-        pool, context = self.placement[stage.name], self._context
+        pool = self.placement[stage.name]
+        at_once = 1 if alone else pool.items_at_once
         with warnings.catch_warnings():
             # Ray has no other way yet to bound the retries of an actor that dies.
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             return data.map_batches(
                 stage,
-                fn_constructor_args=(context.settings, context.info, context.output, pool.threads),
+                fn_constructor_args=_arguments(self._context, pool),
                 batch_size=1,
-                compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=2),
+                compute=ActorPoolStrategy(
+                    size=pool.actors,
+                    # One more lies ready, except where its neighbour may be poisonous.
+                    max_tasks_in_flight_per_actor=1 if alone else at_once + 1,
+                    max_concurrent_calls_per_actor=at_once,
+                    enable_true_multi_threading=at_once > 1,
+                ),
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
                 runtime_env={"env_vars": _environment(pool)},
@@ -134,7 +141,13 @@ def _environment(pool: Pool) -> dict[str, str]:
 
 
 def _build(stage: type[Stage[T]], context: Context, placement: Placement) -> Stage[T]:
-    return stage(context.settings, context.info, context.output, placement[stage.name].threads)
+    return stage(*_arguments(context, placement[stage.name]))
+
+
+def _arguments(context: Context, pool: Pool) -> tuple[Any, ...]:
+    """What a stage is constructed with. Only the render stage has encoders."""
+    common = (context.settings, context.info, context.output, pool.threads)
+    return common if pool.encoders is None else (*common, pool.encoders)
 
 
 def _configure_data() -> None:

@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.config import Resources, StageResources
+from pipeline.config import RenderResources, Resources, StageResources
 from pipeline.errors import CannotRun
 
 PHASES = (("crop", "features"), ("motion", "render"))
 """Stages that run at the same time: assets first, then items. The second of each does most of the work."""
 
 _MOTION_GPU_SHARE = 0.2
-_GPU_WORKER_CPUS = 2.0
-"""More does not help an actor whose networks run on a GPU: it decodes and encodes beside them."""
+_GPU_WORKER_CPUS = {"features": 2.0, "render": 10.0}
+"""More does not help an actor whose networks run on a GPU: it decodes beside them, or hashes, encodes and muxes."""
+_MOST_ENCODERS = 8
+"""At 512 pixels so many libx264 threads keep up with the fastest GPUs."""
 
 
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -32,6 +34,13 @@ class Pool:
     num_gpus: float
     threads: int
     """Torch threads of each actor."""
+    encoders: int | None = None
+    """Encoder threads of each actor of the render stage; None for the others."""
+
+    @property
+    def items_at_once(self) -> int:
+        """Items that an actor has in hand: beside one on the GPU, as many as there are threads to encode them."""
+        return 1 + self.encoders if self.encoders and self.num_gpus else 1
 
 
 Placement = dict[str, Pool]
@@ -84,7 +93,7 @@ def _with_cpus(machines: Sequence[Mapping[str, float]]) -> list[_Machine]:
 def _place_phase(phase: tuple[str, str], wishes: Resources, machines: list[_Machine]) -> Placement:
     side, main = phase
     side_pool = _side_pool(side, getattr(wishes, side), getattr(wishes, main), machines)
-    pools = {side: side_pool, main: _main_pool(getattr(wishes, main), side_pool, machines)}
+    pools = {side: side_pool, main: _main_pool(main, getattr(wishes, main), side_pool, machines)}
     _check(pools, machines)
     return pools
 
@@ -108,7 +117,7 @@ def _side_pool(stage: str, wish: StageResources, main: StageResources, machines:
     return Pool(actors, num_cpus, num_gpus, wish.threads or _threads(num_cpus))
 
 
-def _main_pool(wish: StageResources, side: Pool, machines: list[_Machine]) -> Pool:
+def _main_pool(stage: str, wish: StageResources, side: Pool, machines: list[_Machine]) -> Pool:
     """The heavy stage of a phase: what the light one leaves."""
     gpus = _count_gpus(machines)
     side_cpus = side.num_cpus * side.actors
@@ -125,14 +134,17 @@ def _main_pool(wish: StageResources, side: Pool, machines: list[_Machine]) -> Po
         spread = min(((m.cpus - side_cpus) / len(m.gpus) for m in hosts), default=0.0)
         if wish.actors is not None:
             spread = (sum(m.cpus for m in hosts) - side_cpus) / actors
-        share = min(_GPU_WORKER_CPUS, spread)
+        share = min(_GPU_WORKER_CPUS[stage], spread)
     else:
         largest = max(machine.cpus for machine in machines)
         hosts = [machine for machine in machines if _fits(largest, machine.cpus)]
         actors = wish.actors or len(hosts)
         share = (largest - side_cpus) / math.ceil(actors / len(hosts))
     num_cpus = _floor(max(share, 0.0)) if wish.num_cpus is None else wish.num_cpus
-    return Pool(actors, num_cpus, num_gpus, wish.threads or _threads(num_cpus))
+    encoders = None
+    if isinstance(wish, RenderResources):
+        encoders = wish.encoders or (min(max(round(num_cpus), 1), _MOST_ENCODERS) if num_gpus else 1)
+    return Pool(actors, num_cpus, num_gpus, wish.threads or _threads(num_cpus), encoders)
 
 
 def _check(pools: Placement, machines: list[_Machine]) -> None:

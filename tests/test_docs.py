@@ -19,7 +19,7 @@ from imtalker.checkpoints import save_generator, save_renderer
 from imtalker.presets import PRESETS, build_seeded
 from jobs.schema import Job, RayOptions, RuntimeEnv, parse_job
 from manifests.schema import BY_NAME
-from pipeline.config import InputLimits, Resources, RunSettings, StageResources, VideoSettings
+from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import ErrorKind
 from pipeline.ledger import RESULTS_SCHEMA, Record
 from pipeline.weights import parts_of
@@ -178,7 +178,7 @@ def test_settings_and_their_defaults() -> None:
     text = section(ROOT / "docs" / "jobs.md", "Settings")
     models = (RunSettings, VideoSettings, InputLimits)
     assert first_cells(text) == [name for model in models for name in model.model_fields]
-    for name in (*Resources.model_fields, *StageResources.model_fields):
+    for name in (*Resources.model_fields, *RenderResources.model_fields):
         assert f"`{name}`" in text
     fields = {name: field for model in models for name, field in model.model_fields.items()}
     for line in (line for line in text.splitlines() if line.startswith("| `")):

@@ -1,45 +1,45 @@
-"""Writing the result: H.264 and AAC into MP4, frame by frame."""
+"""Writing the result: frames go in, an MP4 with H.264 and AAC comes out."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from fractions import Fraction
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import av
 import numpy as np
-from av.codec.context import Flags
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from pipeline.config import InputLimits, VideoSettings
-from pipeline.errors import ItemError
-from pipeline.media.soundtrack import Soundtrack
+from pipeline.media.encoders import EncoderPool, Segment
+from pipeline.media.h264 import H264
+from pipeline.media.mp4 import Mp4File
 from pipeline.media.timeline import FPS
 
-_MATRIX_SMPTE170M = 6
-"""ISO 23091-2 code of the BT.601 matrix. Readers that ignore the tag (OpenCV, decord) assume it for this size, so
-everyone sees the same colours."""
+_OWN_FRAMES = 16
+"""Frames that may wait in a writer that has an encoder thread of its own."""
 
-_EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP | Interpolation.FULL_CHR_H_INT
-"""Chroma as the mean of its four pixels, rounded to nearest; FFmpeg's default costs as much and is off by up to one."""
+
+def segment_frames(settings: VideoSettings, fps: int) -> int:
+    """Frames of a closed segment."""
+    return max(round(settings.segment_seconds * fps), 1)
 
 
 class VideoWriter:
-    """Encodes frames as they come; nothing holds a clip.
+    """Hashes, encodes and muxes frames beside the thread that makes them; nothing holds a clip.
 
-    The video is a chain of closed segments of ``settings.segment_seconds``, each by a fresh libx264 encoder with the
-    same settings: a segment's frames depend on nothing outside it, so segments may also be made apart. The output is
-    yuv420p (BT.601 matrix, BT.709 primaries, sRGB transfer, limited range, all tagged), faststart, with AAC from the
-    original recording cut to the last frame's end. The same input gives the same bytes.
+    The video is a chain of closed segments of ``settings.segment_seconds``, each by a fresh encoder with the same
+    settings: a segment's frames depend on nothing outside it, so the threads of a pool encode several at a time. The
+    output is yuv420p, faststart, with AAC from the original recording cut to the last frame's end. With libx264 the
+    same input gives the same bytes, whatever the pool.
 
     Use it in a ``with`` block: the file appears at ``path`` when the block ends well, and not at all otherwise.
 
     Attributes:
         frames_written: frames taken so far.
+        frames_sha256: of all frames as uint8 RGB; empty before the file is closed.
+        encode_seconds: spent encoding the segments that are in the file, on all threads together.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class VideoWriter:
         audio: Path | None = None,
         tags: Mapping[str, str] | None = None,
         fps: int = FPS,
+        pool: EncoderPool | None = None,
     ) -> None:
         """Open the output beside ``path``, whose folder must exist.
 
@@ -60,69 +61,69 @@ class VideoWriter:
             width, height: of the frames in pixels; even, as yuv420p needs.
             audio: recording for the sound track; ``None`` for a silent video.
             tags: metadata of the file, any keys.
+            pool: encoder threads shared with other videos; ``None`` for a thread of its own.
 
         Raises `InputError` if ``audio`` isn't readable, `ValueError` for an odd or empty size.
         """
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise ValueError(f"expected an even width and height for yuv420p, found {width}x{height}")
-        self.frames_written = 0
-        self._path, self._shape, self._settings, self._fps = path, (height, width, 3), settings, fps
-        self._segment_frames = max(round(settings.segment_seconds * fps), 1)
-        self._partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-        self._sound = None if audio is None else Soundtrack(audio, limits)
-        # use_metadata_tags keeps keys that MP4 has no field for.
-        self._container = av.open(
-            str(self._partial.absolute()),
-            "w",
-            format="mp4",
-            container_options={"movflags": "use_metadata_tags+faststart"},
-        )
-        self._container.metadata.update(tags or {})
-        self._stream = self._container.add_stream("libx264", rate=fps)
-        self._encoder: Any = self._configure(self._stream.codec_context)
-        self._audio_stream = None
-        if self._sound is not None:
-            self._audio_stream = self._container.add_stream("aac", rate=self._sound.rate)
-            self._audio_stream.codec_context.layout = self._sound.layout
-            self._audio_stream.codec_context.bit_rate = settings.audio_bitrate
+        self.frames_written, self.frames_sha256, self.encode_seconds = 0, "", 0.0
+        self._path, self._shape = path, (height, width, 3)
+        self._form = H264(settings, width, height, fps)
+        self._file = Mp4File(path, self._form, limits=limits, audio=audio, tags=tags)
+        self._pool = pool or EncoderPool(1, _OWN_FRAMES)
+        self._owns_pool = pool is None
+        self._segment_frames = segment_frames(settings, fps)
+        self._digest = hashlib.sha256()
+        # One thread hashes frames and cuts them into segments, one muxes: each in the order of the frames.
+        self._cutter, self._muxer = ThreadPoolExecutor(1, "cutter"), ThreadPoolExecutor(1, "muxer")
+        self._cuts: deque[Future[None]] = deque()
+        self._muxes: deque[Future[None]] = deque()
+        # Segments that aren't in the file yet, and the one that isn't full.
+        self._segments: deque[Segment] = deque()
+        self._open: Segment | None = None
+        self._frames_cut = 0
+        self._given_up = False
 
     def write(self, frames: np.ndarray) -> None:
-        """Encode uint8 [n, height, width, 3] RGB frames, in order, n >= 0.
+        """Take uint8 [n, height, width, 3] RGB frames, in order, n >= 0; they must not be changed afterwards.
 
-        Raises `ValueError` for another shape or type, `InputError` where the recording is damaged.
+        Waits while the pool is full. Raises `ValueError` for another shape or type, and what became of earlier
+        frames: `InputError` where the recording is damaged, `ItemError` where the disk fails.
         """
         shape = ", ".join(map(str, self._shape))
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != self._shape:
             raise ValueError(f"expected uint8 frames [n, {shape}], found {frames.dtype} {list(frames.shape)}")
-        with _disk_errors(self._path):
-            for rgb in frames:
-                if self.frames_written and self.frames_written % self._segment_frames == 0:
-                    self._next_segment()
-                self._mux(self._encoder.encode(self._yuv(rgb)))
-                self.frames_written += 1
-                self._write_sound()
+        for steps in (self._cuts, self._muxes):
+            while steps and steps[0].done():
+                steps.popleft().result()
+        self._pool.take(len(frames))
+        self._cuts.append(self._cutter.submit(self._cut, np.ascontiguousarray(frames)))
+        self.frames_written += len(frames)
 
     def close(self) -> None:
         """Finish the file and put it at ``path``. Raises `ValueError` if no frame was written."""
         try:
             if not self.frames_written:
                 raise ValueError(f"expected at least one frame, found none written to {self._path.name}")
-            with _disk_errors(self._path):
-                self._mux(self._encoder.encode(None))
-                if self._audio_stream is not None:
-                    self._container.mux(self._audio_stream.encode(None))
-                self._release()
-                self._partial.replace(self._path)
+            for step in self._cuts:
+                step.result()
+            if self._open is not None:
+                self._open.end()
+            for step in self._muxes:
+                step.result()
+            self._file.close()
+            self.frames_sha256 = self._digest.hexdigest()
         except BaseException:
             self.discard()
             raise
+        self._stop()
 
     def discard(self) -> None:
         """Drop what was written; ``path`` stays as it was."""
-        # A disk that is full or gone was reported when it was written to.
-        with suppress(av.FFmpegError):
-            self._release()
-        self._partial.unlink(missing_ok=True)
+        self._given_up = True
+        self._stop()
+        self._file.discard()
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -135,66 +136,42 @@ class VideoWriter:
         else:
             self.discard()
 
-    def _configure(self, encoder: Any) -> Any:
-        height, width, _ = self._shape
-        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-        encoder.time_base, encoder.framerate = Fraction(1, self._fps), Fraction(self._fps)
-        encoder.color_range, encoder.colorspace = ColorRange.MPEG, _MATRIX_SMPTE170M
-        encoder.color_primaries, encoder.color_trc = ColorPrimaries.BT709, ColorTrc.IEC61966_2_1
-        encoder.thread_count = self._settings.threads
-        encoder.flags |= Flags.global_header
-        encoder.options = {"crf": str(self._settings.crf), "preset": self._settings.preset}
-        if -(-width // 16) % 16:
-            # x264's macroblock tree (vector code, whole groups of 16 macroblocks) gives other results once in some
-            # hundred encodes where a row isn't made of such groups: seen at 64, 96, 160, 176, 224 and 320 pixels,
-            # never at 256 and 512.
-            encoder.options |= {"x264-params": "mbtree=0"}
-        return encoder
-
-    def _next_segment(self) -> None:
-        self._mux(self._encoder.encode(None))
-        self._encoder = self._configure(av.CodecContext.create("libx264", "w"))
-        self._encoder.open()
-        if self._encoder.extradata != self._stream.codec_context.extradata:
-            raise RuntimeError("libx264 gave another header for the same settings; segments can't be joined")
-
-    def _yuv(self, rgb: np.ndarray) -> Any:
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU601,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=int(_EXACT),
-        )
-        frame.pts, frame.time_base = self.frames_written, Fraction(1, self._fps)
-        return frame
-
-    def _mux(self, packets: list[Any]) -> None:
-        for packet in packets:
-            packet.stream = self._stream
-            packet.time_base = Fraction(1, self._fps)
-        self._container.mux(packets)
-
-    def _write_sound(self) -> None:
-        """Bring the sound to the end of the last frame written: the muxer never has to hold back much of either."""
-        if self._sound is None or self._audio_stream is None:
+    def _cut(self, frames: np.ndarray) -> None:
+        if self._given_up:
+            self._pool.give(len(frames))
             return
-        rate = self._sound.rate
-        piece = self._sound.read_until(self.frames_written * rate // self._fps, tolerance=rate // self._fps)
-        if piece is not None:
-            piece.time_base = Fraction(1, rate)
-            self._container.mux(self._audio_stream.encode(piece))
+        self._digest.update(frames.data)
+        while len(frames):
+            if self._open is None:
+                self._open = Segment(self._pool, self._form, self._frames_cut)
+                self._segments.append(self._open)
+                self._muxes.append(self._muxer.submit(self._mux, self._open))
+            room = self._segment_frames - self._frames_cut % self._segment_frames
+            part, frames = frames[:room], frames[room:]
+            self._open.put(part)
+            self._frames_cut += len(part)
+            if len(part) == room:
+                self._open.end()
+                self._open = None
 
-    def _release(self) -> None:
-        if self._sound is not None:
-            self._sound.close()
-        self._container.close()
+    def _mux(self, segment: Segment) -> None:
+        if self._given_up:
+            return
+        try:
+            encoded = segment.done.result()
+            self._file.add(encoded)
+        except BaseException:
+            # What follows would not be in its place.
+            self._given_up = True
+            raise
+        self.encode_seconds += encoded.seconds
+        self._segments.popleft()
 
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise ItemError(
-            "infrastructure", f"writing {path.name} failed: {exc}", hint="check the space on the disk and run again"
-        ) from exc
+    def _stop(self) -> None:
+        """End the threads; the encoder of a segment that was given up may finish the frames it has begun."""
+        self._cutter.shutdown()
+        for segment in tuple(self._segments):
+            segment.drop()
+        self._muxer.shutdown()
+        if self._owns_pool:
+            self._pool.close()

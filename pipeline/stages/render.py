@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import resource
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,45 +18,18 @@ from pipeline.config import RunSettings
 from pipeline.errors import ItemError
 from pipeline.fetch import LocalInput, fetched, file_sha256
 from pipeline.ledger import Ledger, Record
-from pipeline.media.encode import VideoWriter
+from pipeline.media.encode import VideoWriter, segment_frames
+from pipeline.media.encoders import EncoderPool
+from pipeline.media.h264 import H264
 from pipeline.stages.base import Stage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
 from pipeline.tasks import AssetTask, ItemTask
 
-_IN_FLIGHT = 3
-"""Batches of frames between renderer and encoder: enough to overlap the two, and a bound on memory."""
-
-
-class EncoderThread:
-    """Hashes and encodes frames beside the thread that renders them; PyAV releases the interpreter meanwhile."""
-
-    def __init__(self, writer: VideoWriter) -> None:
-        self._writer = writer
-        self._digest = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(1, "encoder")
-        self._pending: deque[Future[None]] = deque()
-        self.seconds = 0.0
-
-    def put(self, frames: np.ndarray) -> None:
-        """uint8 [n, H, W, 3]; waits while the encoder is behind. Raises what the encoder raised."""
-        while len(self._pending) >= _IN_FLIGHT:
-            self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._encode, frames))
-
-    def finish(self) -> str:
-        """Wait for the last frame; the sha256 of all frames as uint8 RGB. Raises what the encoder raised."""
-        while self._pending:
-            self._pending.popleft().result()
-        return self._digest.hexdigest()
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def _encode(self, frames: np.ndarray) -> None:
-        started = time.perf_counter()
-        self._digest.update(np.ascontiguousarray(frames).data)
-        self._writer.write(frames)
-        self.seconds += time.perf_counter() - started
+_BATCHES_WAITING = 3
+"""Batches of frames before a single encoder: enough to overlap it with the renderer, and a bound on memory."""
+_FRAMES_PER_ENCODER = 256
+"""Frames before each of several encoders: a segment's worth, so that the next thread gets the next segment while this
+one still encodes. At 512 pixels these are 200 MB."""
 
 
 class RenderStage(Stage[ItemTask]):
@@ -67,22 +38,31 @@ class RenderStage(Stage[ItemTask]):
     name = "render"
     task_type = ItemTask
 
-    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
+    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int, encoders: int) -> None:
+        """``encoders`` is the number of encoder threads.
+
+        `run` may be called from several threads: one item is on the device while others are encoded and stored.
+        Raises CannotRun where the wished-for encoder doesn't work.
+        """
         super().__init__(settings, info, output, threads)
+        if settings.video.encoder != "libx264":
+            H264(settings.video, info.resolution, info.resolution, info.fps).probe()
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
         self.ledger = Ledger(self.store)
+        self.encoders = EncoderPool(encoders, _frames_waiting(settings, info, encoders))
+        self._device = Lock()
+        self._waited: dict[str, float] = {}
         self._prepared: tuple[str, Any] = ("", None)
 
     def process(self, task: ItemTask) -> None:
         assert task.motion is not None and task.frames is not None  # noqa: S101  (narrows: motion has run)
         kept = self.store.get_arrays(task.motion)
         motion = {name: array[: task.frames] for name, array in kept.items() if array.ndim}
-        prepared = self._prepare(task.portrait)
         with TemporaryDirectory(prefix="imtalker-render-") as folder:
             path = Path(folder) / "video.mp4"
             with self._sound(task) as sound:
-                video = self._encode(task, prepared, motion, path, sound)
+                video = self._make(task, motion, path, sound)
             key = f"videos/{task.key}.mp4"
             video |= {"uri": self.store.url(key), "size": path.stat().st_size, "sha256": file_sha256(path)}
             self.store.put_file(path, key)
@@ -90,13 +70,13 @@ class RenderStage(Stage[ItemTask]):
         task.computed.append(self.name)
 
     def finish(self, task: ItemTask) -> None:
+        # The device was another item's meanwhile.
+        task.seconds[self.name] = round(task.seconds[self.name] - self._waited.pop(task.key, 0.0), 4)
         self.ledger.write(Record.of(task, self.settings, self.info))
 
-    def _encode(
-        self, task: ItemTask, prepared: Any, motion: Arrays, path: Path, sound: LocalInput | None
-    ) -> dict[str, Any]:
-        started, count = time.perf_counter(), 0
+    def _make(self, task: ItemTask, motion: Arrays, path: Path, sound: LocalInput | None) -> dict[str, Any]:
         size = self.info.resolution
+        files = None if self._is_prepared(task.portrait) else self._files(task.portrait)
         with VideoWriter(
             path,
             width=size,
@@ -106,39 +86,51 @@ class RenderStage(Stage[ItemTask]):
             audio=sound.path if sound else None,
             tags=self._tags(task),
             limits=self.settings.limits,
+            pool=self.encoders,
         ) as writer:
-            encoder = EncoderThread(writer)
-            try:
-                for frames in self.talker.render(prepared, motion):
-                    encoder.put(frames)
-                    count += len(frames)
-                frames_sha256 = encoder.finish()
-            finally:
-                encoder.close()
-        if count != task.frames:
-            raise ItemError(
-                "bug", f"{count} frames were rendered where {task.frames} were due", hint="please report it"
-            )
-        elapsed = time.perf_counter() - started
+            with self._turn(task):
+                started = time.perf_counter()
+                for frames in self.talker.render(self._prepare(task.portrait, files), motion):
+                    writer.write(frames)
+            count = writer.frames_written
+            if count != task.frames:
+                raise ItemError(
+                    "bug", f"{count} frames were rendered where {task.frames} were due", hint="please report it"
+                )
         return {
             "frames": count,
-            "frames_sha256": frames_sha256,
+            "frames_sha256": writer.frames_sha256,
             "width": size,
             "height": size,
             "duration_s": count / self.info.fps,
             "has_audio": sound is not None,
-            "render_s": round(elapsed, 4),
-            "encode_s": round(encoder.seconds, 4),
+            "render_s": round(time.perf_counter() - started, 4),
+            "encode_s": round(writer.encode_seconds, 4),
             "peak_memory_bytes": peak_memory_bytes(),
         }
 
-    def _prepare(self, portrait: AssetTask) -> Any:
-        """The prepared source; the last one is kept, because items come grouped by portrait."""
+    @contextmanager
+    def _turn(self, task: ItemTask) -> Iterator[None]:
+        """The device, for one item at a time."""
+        asked = time.perf_counter()
+        with self._device:
+            self._waited[task.key] = time.perf_counter() - asked
+            yield
+
+    def _is_prepared(self, portrait: AssetTask) -> bool:
+        return self._prepared[0] == portrait.arrays
+
+    def _files(self, portrait: AssetTask) -> tuple[np.ndarray, Arrays]:
+        """The picture and what was made of it."""
         assert portrait.picture is not None and portrait.arrays is not None  # noqa: S101  (narrows the types)
-        if self._prepared[0] != portrait.arrays:
-            image = self.store.get_arrays(portrait.picture)["image"]
-            arrays = self.store.get_arrays(portrait.arrays)
-            self._prepared = (portrait.arrays, self.talker.prepare(image, arrays))
+        return self.store.get_arrays(portrait.picture)["image"], self.store.get_arrays(portrait.arrays)
+
+    def _prepare(self, portrait: AssetTask, files: tuple[np.ndarray, Arrays] | None) -> Any:
+        """The prepared source; the last one is kept, because items come grouped by portrait."""
+        assert portrait.arrays is not None  # noqa: S101  (narrows the type)
+        if not self._is_prepared(portrait):
+            # They were read before the item's turn, unless another portrait has come between.
+            self._prepared = (portrait.arrays, self.talker.prepare(*(files or self._files(portrait))))
         return self._prepared[1]
 
     @contextmanager
@@ -162,6 +154,14 @@ class RenderStage(Stage[ItemTask]):
             "imtalker_seed": str(task.seed),
             "imtalker_fingerprint": task.fingerprint or "",
         }
+
+
+def _frames_waiting(settings: RunSettings, info: TalkerInfo, encoders: int) -> int:
+    """Room for frames before the encoders."""
+    few = _BATCHES_WAITING * settings.batch_size
+    if encoders == 1:
+        return few
+    return max(few, encoders * min(segment_frames(settings.video, info.fps), _FRAMES_PER_ENCODER))
 
 
 def peak_memory_bytes() -> int:

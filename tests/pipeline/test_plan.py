@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.reader import Manifest, read_manifest
-from pipeline.config import InputLimits, Resources, RunSettings, StageResources, VideoSettings
+from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import ErrorKind, ErrorRecord
 from pipeline.fetch import UNKNOWN
 from pipeline.ledger import Ledger, Record
@@ -239,6 +239,7 @@ def test_done_rows_are_found_wherever_the_manifest_has_them(case: Case) -> None:
         {"batch_size": 8},
         {"precision": "bfloat16"},
         {"video": VideoSettings(crf=30)},
+        {"video": VideoSettings(encoder="nvenc")},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -257,7 +258,7 @@ def test_a_changed_setting_makes_the_item_again(case: Case, change: dict[str, An
         {"download": False},
         {"device": "cpu"},
         {"limits": InputLimits(max_file_bytes=5)},
-        {"resources": Resources(render=StageResources(actors=3))},
+        {"resources": Resources(render=RenderResources(actors=3, encoders=2))},
         {"storage_options": {"s3": {"key": "k"}}},
         {"driver_face": "unchecked"},
     ],

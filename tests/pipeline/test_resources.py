@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Mapping
 
 import pytest
+from pydantic import ValidationError
 
-from pipeline.config import Resources, StageResources
+from pipeline.config import Resources
 from pipeline.errors import CannotRun
 from pipeline.resources import PHASES, Placement, Pool, place
 
@@ -19,7 +20,7 @@ def machine(cpus: float, gpus: int = 0) -> dict[str, float]:
 
 
 def wish(**stages: Mapping[str, float]) -> Resources:
-    return Resources(**{stage: StageResources.model_validate(values) for stage, values in stages.items()})
+    return Resources.model_validate(stages)
 
 
 def fits(placement: Placement, *machines: Mapping[str, float]) -> bool:
@@ -78,13 +79,13 @@ def test_one_cpu() -> None:
         "crop": Pool(1, 0.25, 0.0, 1),
         "features": Pool(1, 0.75, 0.0, 1),
         "motion": Pool(1, 0.25, 0.0, 1),
-        "render": Pool(1, 0.75, 0.0, 1),
+        "render": Pool(1, 0.75, 0.0, 1, encoders=1),
     }
 
 
 def test_sixteen_cpus_give_the_networks_threads() -> None:
     placement = place(NOTHING, machine(16))
-    assert placement["render"] == Pool(1, 15.0, 0.0, 15)
+    assert placement["render"] == Pool(1, 15.0, 0.0, 15, encoders=1)
     assert placement["motion"] == Pool(1, 1.0, 0.0, 1)
 
 
@@ -97,14 +98,39 @@ def test_gpus_are_shared_and_every_one_gets_a_render_actor(cpus: int, gpus: int)
     assert placement["features"].actors == placement["render"].actors == gpus
     assert placement["features"].num_gpus == 1
     assert (placement["motion"].num_gpus, placement["render"].num_gpus) == (0.2, 0.8)
-    assert all(0 < pool.num_cpus <= 2 for pool in placement.values())
+    assert all(0 < placement[stage].num_cpus <= 2 for stage in ("crop", "features", "motion"))
+    assert 0 < placement["render"].num_cpus <= 10
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "num_cpus", "encoders"),
+    [(1, 1, 0.75, 1), (4, 1, 3, 3), (8, 1, 7, 7), (16, 1, 10, 8), (16, 8, 1.87, 2), (192, 8, 10, 8)],
+)
+def test_renderers_on_gpus_get_processors_to_encode_with(cpus: int, gpus: int, num_cpus: float, encoders: int) -> None:
+    placement = place(NOTHING, machine(cpus, gpus))
+    assert (placement["render"].num_cpus, placement["render"].encoders) == (num_cpus, encoders)
+    assert placement["render"].items_at_once == encoders + 1
+    assert placement["features"].num_cpus <= 2
+    assert {placement[stage].encoders for stage in ("crop", "features", "motion")} == {None}
+    assert {placement[stage].items_at_once for stage in ("crop", "features", "motion")} == {1}
+
+
+def test_encoders_by_hand() -> None:
+    placement = place(wish(render={"encoders": 5}), machine(4, 1))
+    assert (placement["render"].encoders, placement["render"].items_at_once) == (5, 6)
+    # On processors rendering is what takes the time: one item after the other, its segments side by side.
+    placement = place(wish(render={"encoders": 5}), machine(4))
+    assert (placement["render"].encoders, placement["render"].items_at_once) == (5, 1)
+    assert place(NOTHING, machine(64))["render"].items_at_once == 1
+    with pytest.raises(ValidationError, match="encoders"):
+        wish(motion={"encoders": 5})
 
 
 def test_a_cluster_of_cpu_machines_gets_a_render_actor_on_each() -> None:
     machines = [machine(8)] * 4
     placement = place(NOTHING, *machines)
     assert fits(placement, *machines)
-    assert placement["render"] == Pool(4, 7.0, 0.0, 7)
+    assert placement["render"] == Pool(4, 7.0, 0.0, 7, encoders=1)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +158,7 @@ def test_wishes_are_kept_and_the_rest_is_filled_around_them() -> None:
     assert placement["crop"].actors == 3
     assert fits(placement, machine(4))
     placement = place(wish(render={"num_cpus": 4, "threads": 3}, motion={"num_cpus": 0}), machine(4))
-    assert placement["render"] == Pool(1, 4, 0.0, 3)
+    assert placement["render"] == Pool(1, 4, 0.0, 3, encoders=1)
     assert placement["motion"] == Pool(1, 0, 0.0, 1)
     placement = place(wish(render={"actors": 4}), machine(16))
     assert placement["render"].actors == 4
@@ -155,7 +181,7 @@ def test_wishes_for_gpus() -> None:
     # Without any: the CPUs.
     none = {"num_gpus": 0}
     placement = place(wish(features=none, motion=none, render=none), machine(8, 2))
-    assert placement["render"] == Pool(1, 7.0, 0, 7)
+    assert placement["render"] == Pool(1, 7.0, 0, 7, encoders=1)
     # Actors with two GPUs each.
     placement = place(wish(render={"actors": 2, "num_gpus": 2}, motion={"num_gpus": 0}), machine(8, 4))
     assert fits(placement, machine(8, 4))

@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 
 from pipeline.cluster import connected
-from pipeline.config import Resources, RunSettings, StageResources
+from pipeline.config import RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import CannotRun
-from pipeline.execute import Context, OnRay, on_ray
+from pipeline.execute import Context, OnRay, in_process, on_ray
 from pipeline.run import prepare
+from pipeline.stages.base import Stage
+from pipeline.stages.render import RenderStage
 from pipeline.storage import Store
 from pipeline.summary import RunSummary
+from pipeline.talker import TalkerInfo
+from pipeline.tasks import AssetTask, ItemTask
 from tests.pipeline.test_run import AUDIO_ROW, BOTH_ROW, DRIVER_ROW, broken_rows
 from tests.runs import TINY, demo, results, run_manifest, write_manifest
 from tests.s3_server import S3Server
@@ -80,23 +84,58 @@ def test_stages_run_in_processes_of_their_own_with_their_own_gpus(mixed: tuple[P
 
 
 def test_frames_do_not_depend_on_who_made_them(tmp_path: Path) -> None:
-    """One process, one item at a time, other worker counts: the same frames."""
-    manifest = write_manifest(tmp_path, [DRIVER_ROW, AUDIO_ROW])
-    threads = {stage: StageResources(threads=1) for stage in ("features", "motion", "render")}
+    """One process, one item at a time; other worker counts, items side by side, their segments too: the same bytes."""
+    portraits = [demo("ana.png"), demo("mei.webp")]
+    more = [{"id": f"{i}", "image": portraits[i % 2], "audio": demo("french.m4a"), "seed": i} for i in range(6)]
+    manifest = write_manifest(tmp_path, [DRIVER_ROW, AUDIO_ROW, *more])
     # The thread count of a stage is part of its numerics, so both runs state it.
-    settings = TINY.model_copy(update={"resources": Resources(**threads)})
-    run_manifest(manifest, tmp_path / "here", settings)
-    more = {stage: StageResources(threads=1, actors=2, num_gpus=0.5) for stage in ("features", "render")}
-    run_manifest(
-        manifest,
-        tmp_path / "there",
-        settings.model_copy(update={"resources": Resources(**{**threads, **more})}),
-        executor=on_ray,
-    )
-    here, there = results(tmp_path / "here"), results(tmp_path / "there")
-    assert {id: row["frames_sha256"] for id, row in here.items()} == {
-        id: row["frames_sha256"] for id, row in there.items()
-    }
+    one = {stage: {"threads": 1} for stage in ("features", "motion", "render")}
+    many = {stage: {"threads": 1, "actors": 2, "num_gpus": 0.5} for stage in ("features", "render")}
+    many["render"]["encoders"] = 3
+    made = []
+    for name, executor, resources in (("here", in_process, one), ("there", on_ray, {**one, **many})):
+        changes = {"resources": Resources.model_validate(resources), "video": VideoSettings(segment_seconds=0.16)}
+        run_manifest(manifest, tmp_path / name, TINY.model_copy(update=changes), executor=executor)
+        rows = results(tmp_path / name)
+        made.append({id: (row["status"], row["frames_sha256"], row["sha256"]) for id, row in rows.items()})
+        assert len(records(tmp_path / name)) == 8
+    assert made[0] == made[1]
+    assert len(set(made[0].values())) == 8
+    assert {status for status, *_ in made[0].values()} == {"ok"}
+
+
+class MeetingStage(Stage[AssetTask]):
+    """Each task waits for another one in the same worker."""
+
+    name = "render"
+    task_type = AssetTask
+
+    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int, encoders: int) -> None:
+        super().__init__(settings, info, output, threads)
+        self.meeting = threading.Barrier(2)
+
+    def process(self, task: AssetTask) -> None:
+        self.meeting.wait(20)
+
+
+def test_a_renderer_on_a_gpu_has_several_items_in_hand(tmp_path: Path) -> None:
+    resources = Resources(render=RenderResources(actors=1, num_gpus=0.5, encoders=1))
+    executor = OnRay(Context(TINY.model_copy(update={"resources": resources}), prepare(TINY), str(tmp_path)))
+    tasks = [AssetTask(key=str(i), kind="portrait", uri="") for i in range(2)]
+    assert [task.error for task in executor.run(tasks, [MeetingStage])] == [None, None]
+
+
+def test_nvenc_where_there_is_none_stops_the_run_in_one_line(tmp_path: Path) -> None:
+    resources = Resources(render=RenderResources(num_gpus=0))
+    settings = TINY.model_copy(update={"video": VideoSettings(encoder="nvenc"), "resources": resources})
+    executor = OnRay(Context(settings, prepare(settings), str(tmp_path)))
+    portrait = AssetTask(key="portrait", kind="portrait", uri="")
+    task = ItemTask(key="a", index=0, mode="audio", portrait=portrait, cfg_scale=3, nfe=10, request="")
+    with pytest.raises(CannotRun) as caught:
+        list(executor.run([task], [RenderStage]))
+    assert "\n" not in str(caught.value)
+    assert "video.encoder: nvenc doesn't work on" in str(caught.value)
+    assert str(caught.value).endswith("use video.encoder: libx264")
 
 
 def test_a_killed_renderer_loses_nothing(tmp_path: Path) -> None:
@@ -132,7 +171,7 @@ def records_so_far(output: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_that_cannot_be_placed_says_what_is_short() -> None:
-    settings = TINY.model_copy(update={"resources": Resources(render=StageResources(actors=3, num_gpus=1))})
+    settings = TINY.model_copy(update={"resources": Resources(render=RenderResources(actors=3, num_gpus=1))})
     with pytest.raises(CannotRun, match=r"motion and render need .* GPU, but there are 2"):
         OnRay(Context(settings, prepare(TINY), "/nowhere"))
 
