@@ -93,6 +93,12 @@ class RunSettings(Settings):
     # numerics
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the renderer's networks")
     batch_size: int = Field(4, ge=1, le=64, description="frames rendered at once; part of the result")
+    items_in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="recordings encoded, and motions made, in one batch; default: 32 on GPUs, 1 without",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where the worker has one")
     # output, limits, machines
     video: VideoSettings = VideoSettings()

@@ -17,6 +17,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.resources import PATIENT_THREADS, Placement, Pool, place
 from pipeline.stages.base import COLUMN, Stage
+from pipeline.stages.batched import BatchedStage
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Task
 
@@ -24,6 +25,9 @@ T = TypeVar("T", bound=Task)
 
 # How often Ray runs a task again whose actor died. Ray Data's default is for ever: one poisonous item would never end.
 _RETRIES_AFTER_DEATH = 1
+
+_GPU_ITEMS_IN_FLIGHT = 32
+"""Tasks that a stage on a GPU gets at a time if its networks take several."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class OnRay:
             return data.map_batches(
                 stage,
                 fn_constructor_args=_arguments(self._context, pool),
-                batch_size=1,
+                batch_size=1 if alone else self._batch_size(stage, pool),
                 compute=ActorPoolStrategy(
                     size=pool.actors,
                     # One more lies ready, except where its neighbour may be poisonous.
@@ -118,6 +122,11 @@ class OnRay:
                 max_restarts=-1,
                 udf_modifying_row_count=False,
             )
+
+    def _batch_size(self, stage: type[Stage[T]], pool: Pool) -> int:
+        if not issubclass(stage, BatchedStage):
+            return 1
+        return self._context.settings.items_in_flight or (_GPU_ITEMS_IN_FLIGHT if pool.num_gpus else 1)
 
 
 @contextmanager
@@ -157,6 +166,8 @@ def _configure_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = False
+    # A row to a block: what comes out of a stage in one batch is spread over the actors of the next.
+    context.target_max_block_size = 1
     # A block whose actor died too often is dropped; the run finds what is missing and tries it alone.
     context.max_errored_blocks = -1
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -6,7 +6,7 @@ their widths, rates and meanings are the family's own business; so are its chunk
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
@@ -37,8 +37,12 @@ class TalkerInfo:
 
 @dataclass(frozen=True)
 class MotionRequest:
-    """How the motion of one item is to be made."""
+    """What the motion of one item is to be made from, and how."""
 
+    portrait: Arrays
+    """Of `Talker.encode_portrait`."""
+    audio: Arrays
+    """Of `Talker.encode_audio`."""
     seed: int
     cfg_scale: float
     nfe: int
@@ -57,14 +61,14 @@ class Talker(Protocol):
     def encode_portrait(self, image: np.ndarray) -> Arrays:
         """uint8 [R, R, 3] -> what motion and rendering need of a portrait besides its pixels."""
 
-    def encode_audio(self, waveform: np.ndarray) -> Arrays:
-        """float32 [N], 16 kHz mono in -1..1 -> features."""
+    def encode_audio(self, waveforms: Sequence[np.ndarray]) -> list[Arrays]:
+        """Recordings, float32 [N] each, 16 kHz mono in -1..1 -> features of each; none depends on the others."""
 
     def encode_driver(self, windows: Iterable[np.ndarray]) -> Arrays:
         """uint8 [n, R, R, 3] windows of a driving video at the model's frame rate -> motion."""
 
-    def generate(self, portrait: Arrays, audio: Arrays, request: MotionRequest) -> Arrays:
-        """Motion for one portrait and one recording."""
+    def generate(self, requests: Sequence[MotionRequest]) -> list[Arrays]:
+        """Motion for each request; none depends on the others."""
 
     def prepare(self, image: np.ndarray, portrait: Arrays) -> Any:
         """All rendering work that depends on the portrait alone."""

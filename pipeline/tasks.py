@@ -27,6 +27,7 @@ class Worker(BaseModel):
     node: str
     gpus: str = Field(description="CUDA_VISIBLE_DEVICES of the process")
     started_at: float | None = Field(None, description="Unix time, by the worker's clock")
+    ended_at: float | None = None
 
 
 class Task(BaseModel):

@@ -67,11 +67,24 @@ class AudioEncoder(nn.Module):
 
         ``frames * 640`` must be at least N; the missing samples repeat the last one.
         """
-        hidden, _ = self.wav2vec2.feature_projection(self.convolve(waveform, frames))
+        return self.transform(self.convolve(waveform, frames))
+
+    @torch.no_grad()
+    def transform(self, heard: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+        """Outputs of `convolve`, [B, T, conv_dim] -> [B, T, hidden_size].
+
+        valid: bool [B, T], False for fill behind the end of a clip; None for none. Fill changes nothing before it,
+        and its own output carries no meaning.
+        """
+        hidden, _ = self.wav2vec2.feature_projection(heard)
         encoder = self.wav2vec2.encoder
+        if valid is not None:
+            # The positional convolution sees zeros behind the end of a clip that is not filled.
+            hidden = hidden * valid[:, :, None]
+        mask = None if valid is None else valid[:, None, None, :].expand(-1, 1, valid.shape[1], -1)
         hidden = encoder.layer_norm(hidden + encoder.pos_conv_embed(hidden))
         for layer in encoder.layers:
-            hidden = layer.layer_norm(hidden + layer.attention(hidden)[0])
+            hidden = layer.layer_norm(hidden + layer.attention(hidden, attention_mask=mask)[0])
             # The inner layer is four times as wide: it would be most of the memory of a long clip.
             parts = hidden.split(_CHUNK_ROWS, dim=1)
             hidden = torch.cat([layer.final_layer_norm(p + layer.feed_forward(p)) for p in parts], dim=1)

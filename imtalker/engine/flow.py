@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -50,12 +51,12 @@ class WindowFlow:
         zeros throughout; not looked at without guidance. reference: [B, dim_motion]. scale: of the guidance, [B], or
         None for none. nfe: points of the time grid.
         """
-        arguments = (noise, previous, condition, null, reference, scale)
         if noise.device.type != "cuda":
-            return self._solve(*arguments, nfe)
+            return self._solve(noise, previous, condition, null, reference, scale, nfe)
+        arguments = (noise, previous, condition, null, reference, scale)
         key = (nfe, *(None if t is None else tuple(t.shape) for t in arguments))
         if key not in self._graphs:
-            self._graphs[key] = graphed(lambda *tensors: self._solve(*tensors, nfe), arguments)
+            self._graphs[key] = graphed(partial(self._solve, nfe=nfe), arguments)
         return self._graphs[key](*arguments)
 
     def _solve(
@@ -94,7 +95,7 @@ class WindowFlow:
 
     @property
     def _layers(self) -> list[torch.nn.Module]:
-        return [block.adaLN_modulation for block in self._blocks] + [self._net.decoder.adaLN_modulation]
+        return [*(block.adaLN_modulation for block in self._blocks), self._net.decoder.adaLN_modulation]
 
     def _modulations(
         self, times: Tensor, condition: Tensor, null: Tensor | None, past: int, *, guided: bool

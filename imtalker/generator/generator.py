@@ -90,6 +90,10 @@ class MotionGenerator(nn.Module):
         The waveform must be normalised already (`imtalker.audio.waveform.normalise`). Raises ValueError unless
         it is floating point [B, N] with N >= 1 and finite.
         """
+        return self.audio_encoder.transform(self.convolve_audio(waveform))
+
+    def convolve_audio(self, waveform: torch.Tensor) -> torch.Tensor:
+        """The first half of `encode_audio`: [B, N] -> [B, T, conv_dim]. Raises as it does."""
         if waveform.ndim != 2 or 0 in waveform.shape or not waveform.is_floating_point():
             raise ValueError(
                 "waveform must be floating point [B, N] with at least one row and one sample, "
@@ -98,7 +102,7 @@ class MotionGenerator(nn.Module):
         if not torch.isfinite(waveform).all():
             raise ValueError("waveform must be finite, found NaN or infinity; check the decoded audio")
         frames = frames_for(waveform.shape[1], self.config.sampling_rate, self.config.fps)
-        return self.audio_encoder(waveform.to(self._like.device), frames)
+        return self.audio_encoder.convolve(waveform.to(self._like.device), frames)
 
     def sample(
         self,

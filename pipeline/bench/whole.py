@@ -147,19 +147,23 @@ def stage_uses(tasks: Sequence[Task], placement: Placement) -> list[StageUse]:
     uses = []
     for phase in PHASES:
         spans = [
-            (worker.started_at, worker.started_at + task.seconds[stage])
+            (worker.started_at, worker.ended_at)
             for task in tasks
             for stage, worker in task.workers.items()
-            if stage in phase and worker.started_at is not None
+            if stage in phase and worker.started_at is not None and worker.ended_at is not None
         ]
         window = max(end for _, end in spans) - min(start for start, _ in spans) if spans else 0.0
         for stage in phase:
-            busy = [task.seconds[stage] for task in tasks if stage in task.seconds]
-            uses.append(StageUse(stage, placement[stage].actors, len(busy), sum(busy), window))
-            if stage == "render":
-                videos = [task.video for task in tasks if isinstance(task, ItemTask) and task.video]
-                encoding = sum(video["encode_s"] for video in videos)
-                uses.append(StageUse(ENCODE, placement[stage].actors, len(videos), encoding, window))
+            pool = placement[stage]
+            if stage != "render":
+                busy = [task.seconds[stage] for task in tasks if stage in task.seconds]
+                uses.append(StageUse(stage, pool.actors, len(busy), sum(busy), window))
+                continue
+            # Items overlap in a renderer: what counts is how long each had the device, and its encoders.
+            videos = [task.video for task in tasks if isinstance(task, ItemTask) and task.video]
+            rendering, encoding = (sum(video[name] for video in videos) for name in ("render_s", "encode_s"))
+            uses.append(StageUse(stage, pool.actors, len(videos), rendering, window))
+            uses.append(StageUse(ENCODE, pool.actors * (pool.encoders or 1), len(videos), encoding, window))
     return uses
 
 

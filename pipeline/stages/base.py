@@ -6,7 +6,8 @@ import os
 import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -53,25 +54,54 @@ class Stage(ABC, Generic[T]):
         """Called for every task at the end, failed ones included."""
 
     def run(self, task: T) -> T:
+        return self.run_all([task])[0]
+
+    def run_all(self, tasks: Sequence[T]) -> list[T]:
+        """Every task through the stage; they come back in their order."""
+        for task in tasks:
+            self.enter(task)
+            if task.error is None:
+                with self.attempt(task):
+                    self.process(task)
+            self.leave(task)
+        return list(tasks)
+
+    def enter(self, task: T) -> None:
+        """Note where and when the task's work begins."""
         # The thread count is part of the result's numerics, and in-process runs share it between stages.
         torch.set_num_threads(self.threads)
+        task.seconds[self.name] = 0.0
         task.workers[self.name] = Worker(
             pid=os.getpid(),
             node=platform.node(),
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             started_at=time.time(),
         )
-        started = time.perf_counter()
-        if task.error is None:
-            try:
-                self.process(task)
-            except Exception as exc:  # noqa: BLE001  (the one place that turns an item's exception into a value)
-                task.error = error_record(exc, self.name)
-        task.seconds[self.name] = round(time.perf_counter() - started, 4)
+
+    def leave(self, task: T) -> None:
+        """Note when it ended, and `finish` it."""
+        task.workers[self.name].ended_at = time.time()
         self.finish(task)
-        return task
+
+    @contextmanager
+    def attempt(self, task: T) -> Iterator[None]:
+        """Work on one task: the one place that turns its exception into a value."""
+        with self.timed([task]):
+            try:
+                yield
+            except Exception as exc:  # noqa: BLE001  (see above)
+                task.error = error_record(exc, self.name)
+
+    @contextmanager
+    def timed(self, tasks: Sequence[T]) -> Iterator[None]:
+        """Add the block's time to the tasks, an equal share to each."""
+        started = time.perf_counter()
+        yield
+        for task in tasks:
+            share = (time.perf_counter() - started) / len(tasks)
+            task.seconds[self.name] = round(task.seconds[self.name] + share, 4)
 
     def __call__(self, batch: dict[str, Sequence[str]]) -> dict[str, np.ndarray]:
         """Ray Data's way in: a batch with the JSON column `COLUMN`, and the same batch out."""
-        done = [self.run(self.task_type.model_validate_json(text)) for text in batch[COLUMN]]
+        done = self.run_all([self.task_type.model_validate_json(text) for text in batch[COLUMN]])
         return {COLUMN: np.array([task.model_dump_json() for task in done], dtype=object)}

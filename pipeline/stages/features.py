@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.media.audio import decode_mono_16k
 from pipeline.media.driver import DriverReader
 from pipeline.media.probe import probe
 from pipeline.stages.arrays import checked_finite
-from pipeline.stages.base import Stage
+from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
 from pipeline.tasks import AssetTask, Input
 
@@ -27,7 +28,9 @@ def frames_for(samples: int, fps: int) -> int:
     return -(-samples * fps // SAMPLE_RATE)
 
 
-class FeaturesStage(Stage[AssetTask]):
+class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
+    """Portraits and drivers one by one, recordings several at a time."""
+
     name = "features"
     task_type = AssetTask
 
@@ -36,16 +39,23 @@ class FeaturesStage(Stage[AssetTask]):
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
 
-    def process(self, task: AssetTask) -> None:
+    def begin(self, task: AssetTask) -> np.ndarray | None:
         if task.kind == "portrait":
             self._portrait(task)
-            return
+            return None
         with fetched(task.uri, self.settings) as source:
             task.input = Input(uri=task.uri, size=source.size, sha256=source.sha256)
             if task.kind == "audio":
-                self._audio(task, source.path)
-            else:
-                self._driver(task, source)
+                return self._audio(task, source.path)
+            self._driver(task, source)
+            return None
+
+    def compute(self, works: Sequence[np.ndarray]) -> list[Arrays]:
+        return self.talker.encode_audio(works)
+
+    def end(self, task: AssetTask, work: np.ndarray, found: Arrays) -> None:
+        assert task.arrays is not None  # noqa: S101  (narrows the type: begin has run)
+        self._keep(task, task.arrays, found)
 
     def _portrait(self, task: AssetTask) -> None:
         assert task.picture is not None  # noqa: S101  (narrows the type: crop has run)
@@ -54,16 +64,16 @@ class FeaturesStage(Stage[AssetTask]):
             image = self.store.get_arrays(task.picture)["image"]
             self._keep(task, key, self.talker.encode_portrait(image))
 
-    def _audio(self, task: AssetTask, path: Path) -> None:
+    def _audio(self, task: AssetTask, path: Path) -> np.ndarray | None:
+        """The waveform, if its features have to be made."""
         waveform = decode_mono_16k(path, self.settings.limits, max_seconds=self.settings.max_seconds)
         task.samples = len(waveform)
         task.frames = frames_for(len(waveform), self.info.fps)
         if not task.needs_features:
-            return
+            return None
         assert task.input is not None  # noqa: S101  (narrows the type)
-        key = self._key(audio=task.input.sha256, samples=task.samples)
-        if not self._reuse(task, key):
-            self._keep(task, key, self.talker.encode_audio(waveform))
+        key = self._key(audio=task.input.sha256, samples=task.samples, items_in_flight=self.settings.items_in_flight)
+        return None if self._reuse(task, key) else waveform
 
     def _driver(self, task: AssetTask, source: LocalInput) -> None:
         key = self._key(

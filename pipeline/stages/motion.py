@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.config import RunSettings
 from pipeline.controls import read_controls
 from pipeline.fetch import fetched
 from pipeline.fingerprint import cache_key, digest, item_seed, model_facts
 from pipeline.stages.arrays import checked_finite
-from pipeline.stages.base import Stage
+from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, MotionRequest, Talker, TalkerInfo, load
 from pipeline.tasks import AssetTask, Input, ItemTask
 
 CONTROLS = ("pose", "camera", "gaze")
 
 
-class MotionStage(Stage[ItemTask]):
+class MotionStage(BatchedStage[ItemTask, MotionRequest]):
     name = "motion"
     task_type = ItemTask
 
@@ -23,7 +25,7 @@ class MotionStage(Stage[ItemTask]):
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
 
-    def process(self, task: ItemTask) -> None:
+    def begin(self, task: ItemTask) -> MotionRequest | None:
         for role, asset in (("image", task.portrait), ("audio", task.audio), ("driver", task.driver)):
             if asset is not None:
                 task.inputs[role] = input_of(asset)
@@ -31,11 +33,20 @@ class MotionStage(Stage[ItemTask]):
         if task.seed is None:
             task.seed = item_seed(self.settings.seed, {role: i.sha256 for role, i in task.inputs.items()})
         task.frames = task.due_frames
-        if task.mode == "driver":
-            self._from_driver(task)
-        else:
-            self._from_audio(task, controls)
         task.fingerprint = digest({"request": task.request, "inputs": {r: i.sha256 for r, i in task.inputs.items()}})
+        if task.mode == "driver":
+            assert task.driver is not None  # noqa: S101  (narrows the type)
+            task.motion = task.driver.arrays
+            return None
+        return self._request(task, controls)
+
+    def compute(self, works: Sequence[MotionRequest]) -> list[Arrays]:
+        return self.talker.generate(works)
+
+    def end(self, task: ItemTask, work: MotionRequest, found: Arrays) -> None:
+        assert task.motion is not None  # noqa: S101  (narrows the type: begin has run)
+        self.store.put_arrays(task.motion, checked_finite(found, "generated motion"))
+        task.computed.append(self.name)
 
     def _controls(self, task: ItemTask) -> Arrays:
         controls: Arrays = {}
@@ -48,14 +59,10 @@ class MotionStage(Stage[ItemTask]):
                     controls |= read_controls(role, source.path, uri)
         return controls
 
-    def _from_driver(self, task: ItemTask) -> None:
-        assert task.driver is not None  # noqa: S101  (narrows the type)
-        task.motion = task.driver.arrays
-
-    def _from_audio(self, task: ItemTask, controls: Arrays) -> None:
+    def _request(self, task: ItemTask, controls: Arrays) -> MotionRequest | None:
+        """What is to be generated; None where an item has asked for the same before."""
         assert task.audio is not None and task.audio.arrays is not None  # noqa: S101  (narrows the types)
         assert task.portrait.arrays is not None and task.seed is not None  # noqa: S101
-        request = MotionRequest(task.seed, task.cfg_scale, task.nfe, controls)
         task.motion = cache_key(
             self.name,
             {
@@ -67,13 +74,13 @@ class MotionStage(Stage[ItemTask]):
                 "seed": task.seed,
                 "cfg_scale": task.cfg_scale,
                 "nfe": task.nfe,
+                "items_in_flight": self.settings.items_in_flight,
             },
         )
-        if not self.store.exists(task.motion):
-            portrait, audio = (self.store.get_arrays(a) for a in (task.portrait.arrays, task.audio.arrays))
-            motion = self.talker.generate(portrait, audio, request)
-            self.store.put_arrays(task.motion, checked_finite(motion, "generated motion"))
-            task.computed.append(self.name)
+        if self.store.exists(task.motion):
+            return None
+        portrait, audio = (self.store.get_arrays(a) for a in (task.portrait.arrays, task.audio.arrays))
+        return MotionRequest(portrait, audio, task.seed, task.cfg_scale, task.nfe, controls)
 
 
 def input_of(asset: AssetTask) -> Input:

@@ -92,6 +92,7 @@ class RenderStage(Stage[ItemTask]):
                 started = time.perf_counter()
                 for frames in self.talker.render(self._prepare(task.portrait, files), motion):
                     writer.write(frames)
+                elapsed = time.perf_counter() - started
             count = writer.frames_written
             if count != task.frames:
                 raise ItemError(
@@ -104,7 +105,7 @@ class RenderStage(Stage[ItemTask]):
             "height": size,
             "duration_s": count / self.info.fps,
             "has_audio": sound is not None,
-            "render_s": round(time.perf_counter() - started, 4),
+            "render_s": round(elapsed, 4),
             "encode_s": round(writer.encode_seconds, 4),
             "peak_memory_bytes": peak_memory_bytes(),
         }

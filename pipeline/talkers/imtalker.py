@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from imtalker import MotionGenerator, RenderEngine, Renderer, load_generator, load_renderer
 from imtalker.audio.waveform import normalise
 from imtalker.checkpoints import CheckpointError
+from imtalker.engine.audio import AudioBatches
+from imtalker.engine.sampler import MotionItem, MotionSampler
 from imtalker.engine.source import PreparedSource
 from imtalker.presets import Preset, build_seeded, find_preset
 from pipeline.config import RunSettings
@@ -20,7 +22,10 @@ from pipeline.errors import CannotRun
 from pipeline.talker import Arrays, MotionRequest, TalkerInfo
 from pipeline.weights import ModelFiles, locate, sha256_of
 
-_VERSION = 1
+_VERSION = 2
+
+_GPU_ITEMS_IN_FLIGHT = 32
+"""Enough to fill a large GPU; on CPUs a batch gains little and unused rows cost as much as used ones."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -102,43 +107,48 @@ class IMTalker:
         if stage in ("features", "motion"):
             self._generator  # noqa: B018
 
+    @cached_property
+    def _rows(self) -> int:
+        return self._settings.items_in_flight or (_GPU_ITEMS_IN_FLIGHT if self.device.type == "cuda" else 1)
+
+    @cached_property
+    def _sampler(self) -> MotionSampler:
+        return MotionSampler(self._generator, device=self.device, rows=self._rows)
+
+    @cached_property
+    def _audio_batches(self) -> AudioBatches:
+        return AudioBatches(self._generator, device=self.device, rows=self._rows)
+
     def encode_portrait(self, image: np.ndarray) -> Arrays:
         """The portrait's own motion code, under ``motion`` [1, 32]."""
-        with torch.inference_mode():
-            return {"motion": self._renderer.encode_motion(self._pictures(image[None])).cpu().numpy()}
+        return {"motion": self._engine.encode_motion(self._pictures(image[None])).cpu().numpy()}
 
-    def encode_audio(self, waveform: np.ndarray) -> Arrays:
+    def encode_audio(self, waveforms: Sequence[np.ndarray]) -> list[Arrays]:
         """wav2vec2 features at the frame rate, under ``audio`` [T, 768]."""
-        with torch.inference_mode():
-            samples = normalise(torch.from_numpy(waveform)[None])
-            return {"audio": self._generator.encode_audio(samples.to(self.device))[0].cpu().numpy()}
+        found = self._audio_batches.encode([normalise(torch.from_numpy(w)[None])[0] for w in waveforms])
+        return [{"audio": features.cpu().numpy()} for features in found]
 
     def encode_driver(self, windows: Iterable[np.ndarray]) -> Arrays:
-        """The motion code of every frame, under ``motion`` [T, 32]; batches have one fixed size."""
-        size = self._settings.batch_size
-        codes = []
-        with torch.inference_mode():
-            for batch in rebatched(windows, size):
-                padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-                codes.append(self._renderer.encode_motion(self._pictures(padded))[: len(batch)].cpu().numpy())
+        """The motion code of every frame, under ``motion`` [T, 32]."""
+        batches = rebatched(windows, self._settings.batch_size)
+        codes = [self._engine.encode_motion(self._pictures(batch)).cpu().numpy() for batch in batches]
         width = self._preset.renderer.dim_motion
         return {"motion": np.concatenate(codes) if codes else np.zeros((0, width), np.float32)}
 
-    def generate(self, portrait: Arrays, audio: Arrays, request: MotionRequest) -> Arrays:
-        """Flow matching on the audio's features with the portrait's code as reference."""
-        controls = {name: torch.from_numpy(rows) for name, rows in request.controls.items()}
-        with torch.inference_mode():
-            motion = self._generator.sample_from_features(
-                torch.from_numpy(audio["audio"])[None],
-                torch.from_numpy(portrait["motion"]),
-                pose=controls.get("pose"),
-                camera=controls.get("camera"),
-                gaze=controls.get("gaze"),
-                cfg_scale=request.cfg_scale,
-                nfe=request.nfe,
-                seed=request.seed,
+    def generate(self, requests: Sequence[MotionRequest]) -> list[Arrays]:
+        """Flow matching on each recording's features with the portrait's code as reference."""
+        items = [
+            MotionItem(
+                torch.from_numpy(request.audio["audio"]),
+                torch.from_numpy(request.portrait["motion"])[0],
+                request.seed,
+                request.cfg_scale,
+                request.nfe,
+                **{name: torch.from_numpy(rows) for name, rows in request.controls.items()},
             )
-        return {"motion": motion[0].cpu().numpy()}
+            for request in requests
+        ]
+        return [{"motion": motion.cpu().numpy()} for motion in self._sampler.sample(items)]
 
     def prepare(self, image: np.ndarray, portrait: Arrays) -> PreparedSource:
         """All source-side work of the renderer."""

@@ -68,7 +68,7 @@ def test_every_path_has_its_row(rows: dict[str, Measurement]) -> None:
         "audio encoder",
         "motion generator",
         "audio and motion, one by one",
-        "audio and motion, batch of 2",
+        "audio and motion, 2 in flight",
     ]
     assert all(row.rate > 0 for row in rows.values())
     assert {row.unit for name, row in rows.items() if name in RENDER_ROWS} == {"frames"}
@@ -96,17 +96,17 @@ def test_ratios_and_shares_follow_from_the_rates(rows: dict[str, Measurement]) -
         assert row.peak_share == pytest.approx(row.rate * row.gflop / peak)
     sequential = rows["audio and motion, one by one"]
     assert sequential.ratio == rows["audio encoder"].ratio == rows["motion generator"].ratio == 1
-    assert rows["audio and motion, batch of 2"].ratio == pytest.approx(
-        rows["audio and motion, batch of 2"].rate / sequential.rate
+    assert rows["audio and motion, 2 in flight"].ratio == pytest.approx(
+        rows["audio and motion, 2 in flight"].rate / sequential.rate
     )
 
 
 def test_paths_take_the_operations_that_the_model_has(rows: dict[str, Measurement]) -> None:
-    """The engine does what the plain path does with less; the batch does what items one by one do."""
+    """The engine does what the plain path does with less, and so do batches of items."""
     published, plain, *engines = (rows[name].gflop or 0 for name in RENDER_ROWS)
     assert engines[0] == engines[1] < plain <= published < 1.05 * plain
-    one_by_one, batch = (rows[f"audio and motion, {how}"].gflop for how in ("one by one", "batch of 2"))
-    assert batch == pytest.approx(one_by_one, rel=0.01)
+    one_by_one, batch = (rows[f"audio and motion, {how}"].gflop for how in ("one by one", "2 in flight"))
+    assert 0.5 * one_by_one < batch < one_by_one
     both = (rows["audio encoder"].gflop or 0) + (rows["motion generator"].gflop or 0)
     assert one_by_one == pytest.approx(both)
 

@@ -74,7 +74,7 @@ def test_one_call_leaves_every_row(printed: dict[str, Any]) -> None:
         "audio encoder",
         "motion generator",
         "audio and motion, one by one",
-        "audio and motion, batch of 2",
+        "audio and motion, 2 in flight",
         *MEDIA_ROWS,
         *WHOLE_ROWS,
         *SUM_ROWS,
@@ -108,8 +108,8 @@ def pool(actors: int) -> Pool:
     return Pool(actors, 1, 0, 1)
 
 
-def worker(started_at: float) -> Worker:
-    return Worker(pid=1, node="here", gpus="", started_at=started_at)
+def worker(started_at: float, ended_at: float) -> Worker:
+    return Worker(pid=1, node="here", gpus="", started_at=started_at, ended_at=ended_at)
 
 
 def made_up_tasks() -> list[AssetTask | ItemTask]:
@@ -118,16 +118,28 @@ def made_up_tasks() -> list[AssetTask | ItemTask]:
         AssetTask(key="a", kind="portrait", uri="a.png", seconds={"crop": 2.0, "features": 5.0}),
         AssetTask(key="b", kind="audio", uri="b.wav", seconds={"crop": 0.0, "features": 3.0}),
     ]
-    assets[0].workers = {"crop": worker(100), "features": worker(102)}
-    assets[1].workers = {"crop": worker(102), "features": worker(107)}
+    assets[0].workers = {"crop": worker(100, 102), "features": worker(102, 107)}
+    assets[1].workers = {"crop": worker(102, 102), "features": worker(107, 110)}
     portrait = AssetTask(key="a", kind="portrait", uri="a.png", seconds={"crop": 2.0, "features": 5.0})
     common: dict[str, Any] = {"mode": "audio", "portrait": portrait, "cfg_scale": 3, "nfe": 10, "request": ""}
     items = [
-        ItemTask(key="1", index=0, **common, seconds={"motion": 1.0, "render": 18.0}, video={"encode_s": 6.0}),
-        ItemTask(key="2", index=1, **common, seconds={"motion": 1.0, "render": 12.0}, video={"encode_s": 4.0}),
+        ItemTask(
+            key="1",
+            index=0,
+            **common,
+            seconds={"motion": 1.0, "render": 18.0},
+            video={"render_s": 18.0, "encode_s": 6.0},
+        ),
+        ItemTask(
+            key="2",
+            index=1,
+            **common,
+            seconds={"motion": 1.0, "render": 12.0},
+            video={"render_s": 12.0, "encode_s": 4.0},
+        ),
     ]
-    items[0].workers = {"motion": worker(200), "render": worker(202)}
-    items[1].workers = {"motion": worker(201), "render": worker(203)}
+    items[0].workers = {"motion": worker(200, 201), "render": worker(202, 220)}
+    items[1].workers = {"motion": worker(201, 202), "render": worker(203, 215)}
     return [*assets, *items]
 
 

@@ -84,7 +84,7 @@ def test_stages_run_in_processes_of_their_own_with_their_own_gpus(mixed: tuple[P
 
 
 def test_frames_do_not_depend_on_who_made_them(tmp_path: Path) -> None:
-    """One process, one item at a time; other worker counts, items side by side, their segments too: the same bytes."""
+    """One process, one item at a time; more workers, batches of items, segments side by side: the same bytes."""
     portraits = [demo("ana.png"), demo("mei.webp")]
     more = [{"id": f"{i}", "image": portraits[i % 2], "audio": demo("french.m4a"), "seed": i} for i in range(6)]
     manifest = write_manifest(tmp_path, [DRIVER_ROW, AUDIO_ROW, *more])
@@ -94,7 +94,11 @@ def test_frames_do_not_depend_on_who_made_them(tmp_path: Path) -> None:
     many["render"]["encoders"] = 3
     made = []
     for name, executor, resources in (("here", in_process, one), ("there", on_ray, {**one, **many})):
-        changes = {"resources": Resources.model_validate(resources), "video": VideoSettings(segment_seconds=0.16)}
+        changes = {
+            "resources": Resources.model_validate(resources),
+            "video": VideoSettings(segment_seconds=0.16),
+            "items_in_flight": 3,
+        }
         run_manifest(manifest, tmp_path / name, TINY.model_copy(update=changes), executor=executor)
         rows = results(tmp_path / name)
         made.append({id: (row["status"], row["frames_sha256"], row["sha256"]) for id, row in rows.items()})

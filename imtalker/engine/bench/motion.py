@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from imtalker.audio.waveform import normalise
+from imtalker.engine.audio import AudioBatches
 from imtalker.engine.bench.measure import Measurement, PeakMemory, best_seconds, operations_of
 from imtalker.engine.bench.options import NetworkOptions
+from imtalker.engine.sampler import MotionItem, MotionSampler
 from imtalker.generator.generator import MotionGenerator
 
 
@@ -54,7 +56,7 @@ def bench_motion(generator: MotionGenerator, options: NetworkOptions) -> list[Me
 
 
 def motion_paths(generator: MotionGenerator, waveforms: Tensor, references: Tensor) -> list[MotionPath]:
-    """What is measured: each network alone, then both, one item after the other as published and all in one batch.
+    """What is measured: each network alone, then both, one item after the other as published and all together.
 
     waveforms [B, N], normalised, and references [B, dim_motion], on the generator's device. Guidance is the default,
     so that the pair with and without audio is in the batch, as published.
@@ -66,6 +68,15 @@ def motion_paths(generator: MotionGenerator, waveforms: Tensor, references: Tens
         for waveform, reference in zip(waveforms.split(1), references.split(1), strict=True):
             generator.sample(waveform, reference)
 
+    device = waveforms.device
+    audio = AudioBatches(generator, device=device, rows=items)
+    sampler = MotionSampler(generator, device=device, rows=items)
+
+    def in_flight() -> None:
+        heard = audio.encode(list(waveforms))
+        given = zip(heard, references, strict=True)
+        sampler.sample([MotionItem(features, reference, seed) for seed, (features, reference) in enumerate(given)])
+
     sequential = "audio and motion, one by one"
     return [
         MotionPath("audio encoder", seconds, lambda: generator.encode_audio(waveforms[:1]), "audio encoder"),
@@ -76,12 +87,7 @@ def motion_paths(generator: MotionGenerator, waveforms: Tensor, references: Tens
             "motion generator",
         ),
         MotionPath(sequential, items * seconds, one_by_one, sequential),
-        MotionPath(
-            f"audio and motion, batch of {items}",
-            items * seconds,
-            lambda: generator.sample(waveforms, references),
-            sequential,
-        ),
+        MotionPath(f"audio and motion, {items} in flight", items * seconds, in_flight, sequential),
     ]
 
 
