@@ -88,7 +88,7 @@ class Record(BaseModel):
             model=info.model,
             weights=info.weights,
             weights_sha256=info.weights_sha256,
-            precision=settings.precision,
+            precision=(task.video or {}).get("precision", settings.precision),
             inputs=task.inputs,
             identities=task.identities,
             limits=digest(settings.limits.model_dump()),

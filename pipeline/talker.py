@@ -54,6 +54,8 @@ class Talker(Protocol):
     """One model on one device. A stage warms what it uses, so it holds only the networks it needs."""
 
     info: TalkerInfo
+    precision: str
+    """What rendering computes with: the settings' wish, or what the device has instead."""
 
     def warm(self, stage: str) -> None:
         """Load the networks that ``features``, ``motion`` or ``render`` use. Raises CannotRun for unusable weights."""

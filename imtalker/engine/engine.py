@@ -13,7 +13,7 @@ from torch import Tensor
 
 from imtalker.engine.compiled import compiled
 from imtalker.engine.network import RenderNetwork
-from imtalker.engine.precision import exact_float32
+from imtalker.engine.precision import exact_float32, usable
 from imtalker.engine.source import PreparedSource
 from imtalker.renderer.renderer import Renderer
 
@@ -58,8 +58,8 @@ class RenderEngine:
         batch_size: int,
         compile: bool = False,
     ) -> None:
-        """``dtype`` float32, bfloat16 or float16 is that of the synthesis network; what decides where features
-        move stays float32. ``compile`` generates code for the device at the first batch (with CUDA graphs on
+        """``dtype`` float32, bfloat16 or float16 is that of the synthesis network (see `precision.usable` for
+        old GPUs); what decides where features move stays float32. ``compile`` generates code for the device at the first batch (with CUDA graphs on
         GPUs), and goes on without where that fails. Raises ValueError for another type or an empty batch.
         """
         if dtype not in _DTYPES:
@@ -67,13 +67,13 @@ class RenderEngine:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = torch.device(device)
-        self.dtype = dtype
+        self.dtype = usable(dtype, self.device)
         self.batch_size = batch_size
         self.renderer = renderer.eval()
         self.config = renderer.config
         on_cpu = self.device.type == "cpu"
         self._per_call = min(batch_size, max(1, _CPU_PIXELS // self.config.resolution**2)) if on_cpu else batch_size
-        self._network = RenderNetwork(renderer, self.device, dtype, pack=on_cpu and not compile)
+        self._network = RenderNetwork(renderer, self.device, self.dtype, pack=on_cpu and not compile)
         self._step = compiled(self._network.pictures, self.device) if compile else self._network.pictures
         self._redone: tuple[PreparedSource, PreparedSource] | None = None
 

@@ -1,4 +1,4 @@
-"""Exact float32, whatever the process has allowed elsewhere."""
+"""Number types: what a device computes with, and exact float32 whatever the process has allowed elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+_AMPERE = (8, 0)
+
+
+def usable(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """``dtype``, but float16 in place of bfloat16 on GPUs before Ampere, which only emulate it."""
+    if dtype == torch.bfloat16 and device.type == "cuda" and torch.cuda.get_device_capability(device) < _AMPERE:
+        return torch.float16
+    return dtype
 
 
 @contextmanager

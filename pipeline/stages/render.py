@@ -105,6 +105,7 @@ class RenderStage(Stage[ItemTask]):
             "height": size,
             "duration_s": count / self.info.fps,
             "has_audio": sound is not None,
+            "precision": self.talker.precision,
             "render_s": round(elapsed, 4),
             "encode_s": round(writer.encode_seconds, 4),
             "peak_memory_bytes": peak_memory_bytes(),

@@ -14,6 +14,7 @@ from imtalker import MotionGenerator, RenderEngine, Renderer, load_generator, lo
 from imtalker.audio.waveform import normalise
 from imtalker.checkpoints import CheckpointError
 from imtalker.engine.audio import AudioBatches
+from imtalker.engine.precision import usable
 from imtalker.engine.sampler import MotionItem, MotionSampler
 from imtalker.engine.source import PreparedSource
 from imtalker.presets import Preset, build_seeded, find_preset
@@ -65,6 +66,10 @@ class IMTalker:
         self._settings = settings
         self.info = info
         self.device = pick_device(settings.device)
+
+    @property
+    def precision(self) -> str:
+        return str(usable(_DTYPES[self._settings.precision], self.device)).removeprefix("torch.")
 
     @cached_property
     def _renderer(self) -> Renderer:

@@ -16,7 +16,7 @@ from imtalker.engine.blocks import FoldedBlock, interleave, joined
 from imtalker.engine.convolution import FoldedConv, TransposedConv, pack_convolutions
 from imtalker.engine.encoders import FoldedMotionBlock
 from imtalker.engine.motion import FoldedStyleConv
-from imtalker.engine.precision import exact_float32
+from imtalker.engine.precision import exact_float32, usable
 from imtalker.engine.ranked import any_logits, centred, ranked_attention, small_logits
 from imtalker.engine.windows import FoldedWindowPair
 from imtalker.layers.attention import SelfAttentionBlock
@@ -179,3 +179,19 @@ def test_exact_float32_puts_the_setting_back() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("capability", "wanted", "used"),
+    [
+        ((7, 5), torch.bfloat16, torch.float16),
+        ((7, 5), torch.float32, torch.float32),
+        ((8, 0), torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_old_gpus_get_a_half_precision_that_they_have(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], wanted: torch.dtype, used: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert usable(wanted, torch.device("cuda")) == used
+    assert usable(wanted, torch.device("cpu")) == wanted

@@ -28,6 +28,7 @@ class Numbers:
     """A model whose frames are the levels that the motion says, if the device is its own."""
 
     info = INFO
+    precision = "float16"
 
     def __init__(self) -> None:
         self.on_device = 0
@@ -107,6 +108,7 @@ def test_items_side_by_side_are_those_of_one_after_the_other(tmp_path: Path, num
     assert list(found) == ids
     for id in ids:
         assert found[id].error is None
+        assert found[id].precision == "float16", "what the device had, not what was asked for"
         for fact in ("frames", "frames_sha256", "sha256", "size"):
             assert found[id].video[fact] == expected[id].video[fact], fact  # type: ignore[index]
         assert measure_video(tmp_path / "together" / "videos" / f"{id}.mp4", SETTINGS.limits).frames == FRAMES
