@@ -19,10 +19,11 @@ _MOST_ENCODERS = 8
 """At 512 pixels so many libx264 threads keep up with the fastest GPUs."""
 
 
-PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Environment in which torch's threads sleep at a barrier. By default they spin, and as soon as another process wants a
-core (another stage, an encoder) every barrier lasts until the system's scheduler comes round: networks on two shared
-cores ran up to 20 times slower. It costs a sixth where nothing else runs. Read when torch is first imported."""
+PATIENT_THREADS = {"GOMP_SPINCOUNT": "2000"}
+"""Environment in which torch's threads soon sleep at a barrier. By default they spin for milliseconds, and as soon as
+another process wants a core (another stage, an encoder) every barrier lasts until the system's scheduler comes round:
+networks on two shared cores ran up to 20 times slower. Sleeping at once would cost a sixth where nothing else runs, so
+they spin for some 50 microseconds. Read when torch is first imported."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
+    def channels_first(self, x: Tensor) -> Tensor:
+        """[N, in] -> [out, N]."""
+        product = self.weight @ x.t()
+        return product if self.bias is None else product.add_(self.bias[:, None])
+
 
 def heads(x: Tensor, count: int) -> Tensor:
     """[B, N, C] -> [B, heads, N, C / heads]."""

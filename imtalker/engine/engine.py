@@ -58,9 +58,10 @@ class RenderEngine:
         batch_size: int,
         compile: bool = False,
     ) -> None:
-        """``dtype`` float32, bfloat16 or float16 is that of the synthesis network (see `precision.usable` for
-        old GPUs); what decides where features move stays float32. ``compile`` generates code for the device at the first batch (with CUDA graphs on
-        GPUs), and goes on without where that fails. Raises ValueError for another type or an empty batch.
+        """``dtype``, float32, bfloat16 or float16, is that of the synthesis network (see `precision.usable` for old
+        GPUs); what decides where features move stays float32. ``compile`` generates code for the device at the first
+        batch (with CUDA graphs on GPUs), and goes on without where that fails. Raises ValueError for another type or
+        an empty batch.
         """
         if dtype not in _DTYPES:
             raise ValueError(f"dtype must be float32, bfloat16 or float16, not {dtype}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from imtalker.engine.attention import FoldedMLP, Linear, normalised
 from imtalker.engine.convolution import as_map, tokens
 from imtalker.layers.windows import WindowBlock
 
+# Rows of windows of a tile on CPUs: 4 MiB of logits at the finest level.
+_TILE_ROWS = 8
 # Fused attention kernels want a head's vector to fill 16 bytes in half precision.
 _HEAD_ALIGNMENT = 8
 
@@ -30,7 +34,7 @@ class FoldedWindowAttention(nn.Module):
     """
 
     bias: Tensor
-    """[1 or 2, n, heads, cells, cells]: an ordinary row of n windows and, if shifted, the last one."""
+    """[1 or 2, heads, n, cells, cells]: an ordinary row of n windows and, if shifted, the last one."""
 
     def __init__(self, block: WindowBlock, resolution: int) -> None:
         super().__init__()
@@ -45,57 +49,69 @@ class FoldedWindowAttention(nn.Module):
         self.heads = attention.num_heads
         self.eps = block.norm_q.eps
         self.row = resolution // block.size
-        bias = attention.bias().detach().expand(1, self.row, -1, -1, -1)
+        self.cells = block.size**2
+        bias = attention.bias().detach()[:, None].expand(1, -1, self.row, -1, -1)
         if block.attn_mask is not None:
             masks = block.attn_mask.unflatten(0, (self.row, self.row))
             # The published -100 leaves weights of 1e-44: nothing beside 1, but denormal, which CPUs compute slowly.
-            apart = torch.stack([masks[0], masks[-1]])[:, :, None] < 0
+            apart = torch.stack([masks[0], masks[-1]])[:, None] < 0
             bias = bias.masked_fill(apart, -torch.inf)
-        self.register_buffer("bias", bias.clone())
+        self.register_buffer("bias", bias.contiguous())
 
     def forward(self, t: Tensor) -> Tensor:
-        qkv = self.qkv(normalised(t, self.eps)).unflatten(1, (self.row, self.row, -1))
-        mixed = self.fused(qkv) if t.is_cuda or torch.compiler.is_compiling() else self.tiled(qkv)
-        return self.out(mixed)
+        pixels = normalised(t, self.eps).flatten(0, 1)
+        mixed = self.fused(pixels) if t.is_cuda or torch.compiler.is_compiling() else self.tiled(pixels)
+        return self.out(mixed).view(t.shape)
 
-    def tiled(self, qkv: Tensor) -> Tensor:
-        """One row of windows at a time, so that its logits stay in a core's cache.
+    def tiled(self, pixels: Tensor) -> Tensor:
+        """A head of a few rows of windows at a time, so that its logits stay in a core's cache.
 
-        CPU kernels for fused attention are made for long sequences; on windows they take several times longer.
+        CPU kernels for fused attention are made for long sequences; on windows they take several times longer. Here
+        queries, keys and values have their channels first: windows are strips of them, and no product needs a copy.
 
-        qkv [B, n, n, cells, 3 C] -> [B, R², C].
+        pixels [B R², C] -> the same.
         """
-        rows = qkv.flatten(0, 1).unflatten(3, (3, self.heads, -1)).permute(0, 3, 1, 4, 2, 5)
-        out = qkv.new_empty(len(rows), self.row, qkv.shape[3], qkv.shape[4] // 3)
-        tables = self.bias.flatten(1, 2)
-        logits = torch.empty_like(tables[0])
-        for i, row in enumerate(rows):
-            q, k, v = row.contiguous().flatten(1, 2)
-            table = tables[-1 if i % self.row == self.row - 1 else 0]
-            torch.baddbmm(table, q, k.transpose(1, 2), out=logits)
-            mixed = torch.bmm(torch.softmax(logits, -1, out=logits), v)
-            out[i].unflatten(2, (self.heads, -1)).copy_(mixed.unflatten(0, (self.row, self.heads)).transpose(1, 2))
-        return out.view(len(qkv), -1, out.shape[-1])
+        channels = self.qkv.channels_first(pixels)
+        # [3, heads, D, rows of windows, windows in a row, cells]
+        q, k, v = channels.view(3, self.heads, -1, len(pixels) // (self.row * self.cells), self.row, self.cells)
+        out = torch.empty_like(q)
+        count = math.gcd(self.row, _TILE_ROWS)
+        logits = q.new_empty(count * self.row, self.cells, self.cells)
+        for first in range(0, q.shape[2], count):
+            rows = slice(first, first + count)
+            # The map's last row of windows is the last of its tile.
+            ordinary = count - int((first + count) % self.row == 0)
+            for head in range(self.heads):
+                # [D, windows, cells]
+                x, y, z = (t[head, :, rows].flatten(1, 2) for t in (q, k, v))
+                torch.bmm(x.permute(1, 2, 0), y.transpose(0, 1), out=logits)
+                by_row = logits.unflatten(0, (count, self.row))
+                by_row[:ordinary].add_(self.bias[0, head])
+                by_row[ordinary:].add_(self.bias[-1, head])
+                torch.softmax(logits, -1, out=logits)
+                mixed = torch.bmm(z.transpose(0, 1), logits.transpose(1, 2))
+                out[head, :, rows] = mixed.transpose(0, 1).unflatten(1, (count, self.row))
+        return out.view(pixels.shape[1], -1).t()
 
-    def fused(self, qkv: Tensor) -> Tensor:
+    def fused(self, pixels: Tensor) -> Tensor:
         """All windows in one fused attention with the inner table; then again those at the end of a shifted map.
 
-        qkv as for `tiled`.
+        As `tiled`.
         """
-        split = qkv.unflatten(4, (3, self.heads, -1))
+        split = self.qkv(pixels).view(-1, self.row, self.row, self.cells, 3, self.heads, pixels.shape[1] // self.heads)
         size = split.shape[-1]
         q, k, v = F.pad(split, (0, -size % _HEAD_ALIGNMENT)).permute(4, 0, 1, 2, 5, 3, 6)
         every, last = slice(None), slice(-1, None)
-        out = attend(q, k, v, self.bias[0, 0])
+        out = attend(q, k, v, self.bias[0, :, 0])
         if len(self.bias) > 1:
             for rows, columns, table in (
-                (every, last, self.bias[0, -1]),
-                (last, every, self.bias[-1, 0]),
-                (last, last, self.bias[-1, -1]),
+                (every, last, self.bias[0, :, -1]),
+                (last, every, self.bias[-1, :, 0]),
+                (last, last, self.bias[-1, :, -1]),
             ):
                 ends = (slice(None), rows, columns)
                 out[ends] = attend(q[ends], k[ends], v[ends], table)
-        return out[..., :size].transpose(3, 4).flatten(4).flatten(1, 3)
+        return out[..., :size].transpose(3, 4).reshape(pixels.shape)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
