@@ -93,6 +93,9 @@ class RunSettings(Settings):
     # numerics
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the renderer's networks")
     batch_size: int = Field(4, ge=1, le=64, description="frames rendered at once; part of the result")
+    compile: bool = Field(
+        False, description="let torch compile the renderer when an actor starts; minutes, for long runs on GPUs"
+    )
     items_in_flight: int | None = Field(
         None,
         ge=1,

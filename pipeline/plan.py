@@ -119,6 +119,7 @@ def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
         "crop": crop,
         "max_seconds": settings.max_seconds,
         "batch_size": settings.batch_size,
+        "compile": settings.compile,
         "video": settings.video.model_dump(),
         **_motion_facts(row, mode, settings),
     }
@@ -132,6 +133,7 @@ def _motion_facts(row: Row, mode: Mode, settings: RunSettings) -> dict[str, Any]
     return {
         "cfg_scale": settings.cfg_scale if row.cfg_scale is None else row.cfg_scale,
         "nfe": settings.nfe if row.nfe is None else row.nfe,
+        "items_in_flight": settings.items_in_flight,
         "seed": row.seed if row.seed is not None else {"run": settings.seed},
     }
 

@@ -104,6 +104,7 @@ class IMTalker:
             device=self.device,
             dtype=_DTYPES[self._settings.precision],
             batch_size=self._settings.batch_size,
+            compile=self._settings.compile,
         )
 
     def warm(self, stage: str) -> None:

@@ -238,6 +238,8 @@ def test_done_rows_are_found_wherever_the_manifest_has_them(case: Case) -> None:
         {"max_seconds": 1.0},
         {"batch_size": 8},
         {"precision": "bfloat16"},
+        {"compile": True},
+        {"items_in_flight": 2},
         {"video": VideoSettings(crf=30)},
         {"video": VideoSettings(encoder="nvenc")},
     ],
