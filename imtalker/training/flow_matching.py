@@ -1,0 +1,96 @@
+"""One training step of the motion generator (IMTalker, section 3.3; Lipman et al., 2023, arXiv 2210.02747)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from imtalker.generator.conditions import Conditions
+from imtalker.generator.generator import MotionGenerator
+from imtalker.training.losses import flow_matching_loss, velocity_loss
+
+
+@dataclass(frozen=True)
+class MotionBatch:
+    """Runs of P + L frames at 25 a second, the context first."""
+
+    motion: Tensor
+    """[B, P + L, dim_motion]"""
+    audio: Tensor
+    """[B, P + L, 768]"""
+    pose: Tensor
+    """[B, P + L, 3], as camera."""
+    camera: Tensor
+    gaze: Tensor
+    """[B, P + L, 2], radians."""
+    reference: Tensor
+    """The code of any frame of each run, [B, dim_motion]."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """How often a condition is dropped, for each row and condition on its own."""
+
+    now: float = 0.1
+    """Of the frames to be made."""
+    before: float = 0.5
+    """Of the context; its motion too."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    flow_matching: Tensor
+    velocity: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        return self.flow_matching + self.velocity
+
+
+def training_losses(
+    generator: MotionGenerator, batch: MotionBatch, draw: torch.Generator, dropout: Dropout | None = None
+) -> Losses:
+    """Losses of a batch at random times with random noise, conditions dropped at random.
+
+    ``draw``, on the CPU, decides all of that. The reference is never dropped.
+    """
+    dropout = dropout or Dropout()
+    rows, past = len(batch.motion), generator.config.num_prev_frames
+    like = batch.motion
+    before, now = batch.motion[:, :past], batch.motion[:, past:]
+    t = torch.rand(rows, generator=draw).to(like)
+    noise = torch.randn(now.shape, generator=draw).to(like)
+    projected = generator.project(batch.audio, pose=batch.pose, camera=batch.camera, gaze=batch.gaze)
+    conditions = Conditions(
+        *(
+            _dropped(sequence, past, dropout, draw)
+            for sequence in (projected.audio, projected.pose, projected.camera, projected.gaze)
+        )
+    )
+    before = before * _kept(rows, dropout.before, draw, like)
+    return losses_at(generator, replace(batch, motion=torch.cat([before, now], 1)), conditions, t, noise)
+
+
+def losses_at(
+    generator: MotionGenerator, batch: MotionBatch, conditions: Conditions, t: Tensor, noise: Tensor
+) -> Losses:
+    """Losses at times ``t`` [B] with noise [B, L, dim_motion] and projected conditions."""
+    past = generator.config.num_prev_frames
+    before, now = batch.motion[:, :past], batch.motion[:, past:]
+    at = t[:, None, None]
+    velocity = generator(t, at * now + (1 - at) * noise, before, batch.reference, conditions)
+    return Losses(flow_matching_loss(velocity, now, noise), velocity_loss(velocity, now, noise))
+
+
+def _dropped(sequence: Tensor, past: int, dropout: Dropout, draw: torch.Generator) -> Tensor:
+    """Zeros in place of a row's context, and of its other frames, as chance decides."""
+    before = sequence[:, :past] * _kept(len(sequence), dropout.before, draw, sequence)
+    now = sequence[:, past:] * _kept(len(sequence), dropout.now, draw, sequence)
+    return torch.cat([before, now], 1)
+
+
+def _kept(rows: int, probability: float, draw: torch.Generator, like: Tensor) -> Tensor:
+    """[rows, 1, 1]: 0 with the probability, else 1."""
+    return (torch.rand(rows, 1, 1, generator=draw) >= probability).to(like)

@@ -1,0 +1,40 @@
+"""The terms of both training objectives (published implementation)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def discriminator_loss(real: Iterable[Tensor], fake: Iterable[Tensor]) -> Tensor:
+    """Non-saturating logistic loss of scores of real and rendered pictures, summed over discriminators."""
+    losses = [F.softplus(-r).mean() + F.softplus(f).mean() for r, f in zip(real, fake, strict=True)]
+    return torch.stack(losses).sum()
+
+
+def adversarial_loss(fake: Iterable[Tensor]) -> Tensor:
+    """The renderer's side of `discriminator_loss`."""
+    return torch.stack([F.softplus(-score).mean() for score in fake]).sum()
+
+
+def identity_distance_loss(code: Tensor, adapted: Tensor, adapted_to_other: Tensor) -> Tensor:
+    """How unequally far the identity-adaptive module moves a code for its own face and for another's.
+
+    All [B, dim_motion]: the motion code, and what the module makes of it with its own identity and a stranger's.
+    """
+    own = torch.linalg.vector_norm(code - adapted, dim=1)
+    other = torch.linalg.vector_norm(code - adapted_to_other, dim=1)
+    return (own - other).abs().mean()
+
+
+def flow_matching_loss(velocity: Tensor, motion: Tensor, noise: Tensor) -> Tensor:
+    """Mean absolute error of the velocity, whose target is ``motion - noise``; all [B, L, dim_motion]."""
+    return (velocity - (motion - noise)).abs().mean()
+
+
+def velocity_loss(velocity: Tensor, motion: Tensor, noise: Tensor) -> Tensor:
+    """The same of the velocity's change from frame to frame."""
+    return (velocity.diff(dim=1) - (motion - noise).diff(dim=1)).abs().mean()
