@@ -17,9 +17,9 @@ _COARSEST = 4
 _GROUP = 4
 
 
-def width_at(resolution: int) -> int:
-    """Channels of a published discriminator where its maps have this resolution."""
-    return _WIDTHS.get(resolution, _WIDEST)
+def width_at(resolution: int, widest: int) -> int:
+    """Channels of a discriminator where its maps have this resolution."""
+    return min(widest, _WIDTHS.get(resolution, _WIDEST))
 
 
 class ResidualBlock(nn.Module):
@@ -50,19 +50,19 @@ class ActivatedLinear(nn.Sequential):
 class Discriminator(nn.Module):
     """Pictures [B, 3, R, R] in 0..1 -> scores [B, 1]; R a power of two, at least 8."""
 
-    def __init__(self, resolution: int) -> None:
-        """Raises ValueError for another resolution."""
+    def __init__(self, resolution: int, widest: int = _WIDEST) -> None:
+        """``widest`` limits the channels, for small models. Raises ValueError for another resolution."""
         super().__init__()
         if resolution < 2 * _COARSEST or resolution & (resolution - 1):
             raise ValueError(f"resolution must be a power of two from {2 * _COARSEST} on, found {resolution}")
-        width = width_at(resolution)
+        width = width_at(resolution, widest)
         layers: list[nn.Module] = [
             nn.Sequential(EqualConv2d(3, width, 1, bias=False), BiasedLeakyReLU(width)),
         ]
         while resolution > _COARSEST:
             resolution //= 2
-            layers.append(ResidualBlock(width, width_at(resolution)))
-            width = width_at(resolution)
+            layers.append(ResidualBlock(width, width_at(resolution, widest)))
+            width = width_at(resolution, widest)
         self.convs = nn.Sequential(*layers)
         self.final_conv = conv_layer(width + 1, width)
         self.final_linear = ActivatedLinear(width * _COARSEST**2, width)
@@ -75,10 +75,10 @@ class Discriminator(nn.Module):
 class TwoScales(nn.Module):
     """The pair, with the published parameter names. Pictures [B, 3, R, R] in 0..1 -> two scores [B, 1]."""
 
-    def __init__(self, resolution: int = 512) -> None:
+    def __init__(self, resolution: int = 512, widest: int = _WIDEST) -> None:
         super().__init__()
-        self.scale1 = Discriminator(resolution)
-        self.scale2 = Discriminator(resolution // 2)
+        self.scale1 = Discriminator(resolution, widest)
+        self.scale2 = Discriminator(resolution // 2, widest)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         half = F.interpolate(pictures, scale_factor=0.5, mode="bilinear", align_corners=False)

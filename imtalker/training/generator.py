@@ -1,0 +1,83 @@
+"""Training of the motion generator (published implementation)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from imtalker.generator.generator import MotionGenerator
+from imtalker.training.flow_matching import Dropout, MotionBatch, training_losses
+from imtalker.training.renderer import BETAS, LEARNING_RATE
+
+EMA_DECAY = 0.9999
+FLOOR = 1e-5
+"""Learning rate at the end of the cosine schedule."""
+
+
+class GeneratorTrainer:
+    """The generator, its running average, its optimiser and its source of chance. The audio encoder stays frozen."""
+
+    def __init__(
+        self,
+        generator: MotionGenerator,
+        *,
+        total_steps: int,
+        seed: int = 0,
+        dropout: Dropout | None = None,
+        learning_rate: float = LEARNING_RATE,
+        decay: float = EMA_DECAY,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """The learning rate falls along a cosine over ``total_steps``; ``seed`` decides times, noise and dropout."""
+        self.generator = generator
+        self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.steps = 0
+        self._dropout = dropout
+        self._draw = torch.Generator().manual_seed(seed)
+        self._device = next(generator.parameters()).device
+        self._precision = precision
+        trained = [p for p in generator.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.Adam(trained, learning_rate, BETAS)
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self._optimiser, total_steps, eta_min=min(FLOOR, learning_rate)
+        )
+
+    def step(self, batches: Sequence[MotionBatch]) -> dict[str, float]:
+        """One update from one batch, or from several whose gradients are averaged. Returns the means of both terms."""
+        self.generator.train()
+        self._optimiser.zero_grad(set_to_none=True)
+        terms = {"flow_matching": 0.0, "velocity": 0.0, "total": 0.0}
+        enabled = self._precision != torch.float32
+        for batch in batches:
+            with torch.autocast(self._device.type, self._precision if enabled else None, enabled=enabled):
+                losses = training_losses(self.generator, batch, self._draw, self._dropout)
+            (losses.total / len(batches)).backward()
+            for name in terms:
+                terms[name] += getattr(losses, name).item() / len(batches)
+        self._optimiser.step()
+        self._schedule.step()
+        self.average.update_parameters(self.generator)
+        self.steps += 1
+        return terms
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `step` depends on, for an exact continuation."""
+        return {
+            "generator": self.generator.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "draw": self._draw.get_state(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.load_state_dict(state["generator"])
+        self.average.load_state_dict(state["average"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._draw.set_state(state["draw"])
+        self.steps = state["steps"]
