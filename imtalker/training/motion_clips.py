@@ -1,0 +1,147 @@
+"""The published data layout of the motion generator: one file a clip and kind of sequence, all at 25 frames a second.
+
+``motion/<stem>.pt`` [N, 32] of the motion encoder, ``audio/<stem>.npy`` [N, 768] of the audio encoder,
+``smirk/<stem>.pt`` with ``pose_params`` and ``cam`` [N, 3] each, ``gaze/<stem>.npy`` [N, 2].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imtalker.training.flow_matching import MotionBatch
+
+_VALIDATION = 100
+
+
+class ClipError(ValueError):
+    """A clip's file is missing or misshapen."""
+
+
+@dataclass(frozen=True)
+class MotionClip:
+    """All sequences of a clip, float32, of one length N."""
+
+    motion: Tensor
+    audio: Tensor
+    pose: Tensor
+    camera: Tensor
+    gaze: Tensor
+
+    def __len__(self) -> int:
+        return len(self.motion)
+
+
+def write_clip(folder: Path, stem: str, clip: MotionClip) -> None:
+    """Keep a clip in the published layout under ``folder``; its subfolders are made."""
+    paths = _paths(folder, stem)
+    for path in paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(clip.motion.contiguous(), paths["motion"])
+    torch.save({"pose_params": clip.pose.contiguous(), "cam": clip.camera.contiguous()}, paths["smirk"])
+    np.save(paths["audio"], clip.audio.numpy())
+    np.save(paths["gaze"], clip.gaze.numpy())
+
+
+def read_clip(folder: Path, stem: str) -> MotionClip:
+    """Read a clip; sequences are cut to the shortest. Raises ClipError naming the file."""
+    paths = _paths(folder, stem)
+    smirk = _tensors(paths["smirk"])
+    if not isinstance(smirk, dict) or not {"pose_params", "cam"} <= smirk.keys():
+        raise ClipError(f"{paths['smirk']}: expected a dict with pose_params and cam")
+    sequences: dict[str, tuple[Path, Any]] = {
+        "motion": (paths["motion"], _tensors(paths["motion"])),
+        "audio": (paths["audio"], _array(paths["audio"])),
+        "pose": (paths["smirk"], smirk["pose_params"]),
+        "camera": (paths["smirk"], smirk["cam"]),
+        "gaze": (paths["gaze"], _array(paths["gaze"])),
+    }
+    for name, (path, sequence) in sequences.items():
+        if not isinstance(sequence, Tensor) or sequence.ndim != 2:
+            found = list(sequence.shape) if isinstance(sequence, Tensor) else type(sequence).__name__
+            raise ClipError(f"{path}: expected {name} as [frames, width], found {found}")
+    length = min(len(sequence) for _, sequence in sequences.values())
+    return MotionClip(**{name: sequence[:length].float() for name, (_, sequence) in sequences.items()})
+
+
+class MotionClips:
+    """Random runs of the clips in a folder.
+
+    As published, clips shorter than a run are left out; of the sorted rest the last hundred, but for the very last, are
+    for validation and all before them for training.
+    """
+
+    def __init__(self, folder: Path, split: Literal["train", "validation"], *, context: int, window: int) -> None:
+        """A run has ``context + window`` frames. Every clip is read once, to know that it is whole; a set need not fit
+        into memory. Raises ClipError for broken clips and when none is left.
+        """
+        self._folder = folder
+        self.context, self.window = context, window
+        stems = sorted(path.stem for path in (folder / "motion").glob("*.pt"))
+        long_enough = [stem for stem in stems if len(read_clip(folder, stem)) >= context + window]
+        part = long_enough[:-_VALIDATION] if split == "train" else long_enough[-_VALIDATION:-1]
+        if not part:
+            raise ClipError(
+                f"{folder}: {len(stems)} clips, {len(long_enough)} of them with {context + window} frames or more; "
+                f"more than {_VALIDATION} are needed, as the last {_VALIDATION} are kept for validation"
+            )
+        self.stems = part
+
+    def batch(self, rows: int, draw: torch.Generator) -> MotionBatch:
+        """Runs of clips drawn at random, each with the code of one of its frames as reference."""
+        picked = torch.randint(len(self.stems), (rows,), generator=draw).tolist()
+        return stacked([self._run(read_clip(self._folder, self.stems[index]), draw) for index in picked])
+
+    def _run(self, clip: MotionClip, draw: torch.Generator) -> MotionBatch:
+        length = self.context + self.window
+        first = int(torch.randint(len(clip) - length + 1, (), generator=draw))
+        run = slice(first, first + length)
+        reference = clip.motion[first + int(torch.randint(length, (), generator=draw))]
+        return MotionBatch(
+            clip.motion[run][None],
+            clip.audio[run][None],
+            clip.pose[run][None],
+            clip.camera[run][None],
+            clip.gaze[run][None],
+            reference[None],
+        )
+
+
+def stacked(batches: list[MotionBatch]) -> MotionBatch:
+    """Batches of runs of one length as one batch."""
+    names = ("motion", "audio", "pose", "camera", "gaze", "reference")
+    return MotionBatch(*(torch.cat([getattr(batch, name) for batch in batches]) for name in names))
+
+
+def _paths(folder: Path, stem: str) -> dict[str, Path]:
+    return {
+        "motion": folder / "motion" / f"{stem}.pt",
+        "audio": folder / "audio" / f"{stem}.npy",
+        "smirk": folder / "smirk" / f"{stem}.pt",
+        "gaze": folder / "gaze" / f"{stem}.npy",
+    }
+
+
+def _tensors(path: Path) -> Tensor | dict[str, Tensor]:
+    try:
+        found: Tensor | dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as exc:
+        raise ClipError(f"{path} is missing; every clip needs motion, audio, smirk and gaze") from exc
+    except Exception as exc:
+        # torch names unreadable files in a dozen ways.
+        raise ClipError(f"{path} can't be read: {exc}") from exc
+    return found
+
+
+def _array(path: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except FileNotFoundError as exc:
+        raise ClipError(f"{path} is missing; every clip needs motion, audio, smirk and gaze") from exc
+    except (ValueError, TypeError, OSError, EOFError) as exc:
+        raise ClipError(f"{path} can't be read: {exc}") from exc
