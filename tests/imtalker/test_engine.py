@@ -156,6 +156,9 @@ def test_golden_frames_and_motion_codes() -> None:
     margins = torch.stack([golden["margin_drv0"].flatten(), golden["margin_drv1"].flatten()])
     clear = margins > 1e-4
     assert torch.equal(engine.best_matches(prepared, motion)[clear], stored.long()[clear])
+    half = RenderEngine(engine.renderer, device="cpu", dtype=torch.bfloat16, batch_size=2)
+    values = psnr(engine_frames(half, seeded_picture("source", golden.seed)[0], motion), frames)
+    assert values.mean() >= 45 and values.min() >= 38
 
 
 @pytest.fixture
