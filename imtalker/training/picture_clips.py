@@ -1,7 +1,8 @@
 """The published data layout of the renderer: folders of frames, and a file of landmarks for each.
 
-``video_frame/<clip>/<name>_<number>.png`` (or jpg), and ``lmd/<clip>.txt`` with a line for each frame: its file name, then
-68 tokens ``x_y`` in units of a 512-pixel picture. ``<root>_video_frame`` and ``<root>_lmd`` beside the root will do, too.
+``video_frame/<clip>/<name>_<number>.png`` (or jpg), and ``lmd/<clip>.txt`` with a line for each frame: its file name,
+then 68 tokens ``x_y`` in units of a 512-pixel picture. ``<root>_video_frame`` and ``<root>_lmd`` beside the root will
+do, too.
 """
 
 from __future__ import annotations
