@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -132,13 +130,13 @@ def psnr(frames: Tensor, reference: Tensor) -> Tensor:
 class PeakMemory:
     """Peak memory inside the block above what was held at its start, so without the weights of any path.
 
-    On GPUs the allocator's own peak. On CPUs the growth of the process's resident memory, read every two milliseconds,
-    after free memory was given back to the system; None where the system does not tell (`/proc`).
+    On GPUs the allocator's own peak. On CPUs the growth of what the C library has handed out and not got back, read
+    every two milliseconds: resident memory would count freed blocks that its heap keeps, in numbers that depend on all
+    that ran before. None where the C library does not tell (glibc does from 2.33).
     """
 
-    MEANING = "peak above what was held before, weights not counted; CPUs: growth of resident memory, sampled"
+    MEANING = "peak above what was held before, weights not counted; CPUs: growth of allocated memory, sampled"
 
-    _RESIDENT = Path("/proc/self/statm")
     _INTERVAL_S = 0.002
 
     def __init__(self, device: torch.device) -> None:
@@ -155,9 +153,8 @@ class PeakMemory:
             _synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
             self._start = torch.cuda.memory_allocated(self._device)
-        elif self._RESIDENT.exists():
-            _give_back()
-            self._start = self._peak = self._resident()
+        elif (held := _allocated()) is not None:
+            self._start = self._peak = held
             self._sampler = threading.Thread(target=self._sample, daemon=True)
             self._sampler.start()
         return self
@@ -174,17 +171,24 @@ class PeakMemory:
 
     def _sample(self) -> None:
         while not self._ended.wait(self._INTERVAL_S):
-            self._peak = max(self._peak, self._resident())
-
-    def _resident(self) -> int:
-        return int(self._RESIDENT.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            self._peak = max(self._peak, _allocated() or 0)
 
 
-def _give_back() -> None:
-    """Return freed memory to the system, or what one path has freed would hide what the next one takes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc
-        trim(0)
+class _Mallinfo(ctypes.Structure):
+    """``struct mallinfo2`` of glibc's malloc.h."""
+
+    _NAMES = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _NAMES]
+
+
+def _allocated() -> int | None:
+    """Bytes in use on the heap and in mappings of their own."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return None
+    mallinfo.restype = _Mallinfo
+    found = mallinfo()
+    return int(found.uordblks + found.hblkhd)
 
 
 def _synchronize(device: torch.device) -> None:
