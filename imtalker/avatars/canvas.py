@@ -1,0 +1,46 @@
+"""The picture while it is being painted, from back to front."""
+
+from __future__ import annotations
+
+import torch
+
+from imtalker.avatars.pose import Point
+from imtalker.avatars.shapes import Field
+
+
+def mix(first: torch.Tensor, second: torch.Tensor, part: torch.Tensor | float) -> torch.Tensor:
+    """``first`` where ``part`` is 0, ``second`` where it is 1."""
+    return first + (second - first) * part
+
+
+def shaded(colour: torch.Tensor, light: Field) -> torch.Tensor:
+    """``colour`` [B, 3, 1, 1] under a ``light`` [B, H, W]: 1 leaves it, less is a warm shadow, more a highlight."""
+    # Red falls least in the shadow: skin and hair turn warm, not grey.
+    tint = colour.new_tensor([0.82, 1.06, 1.12])[:, None, None]
+    return colour * (1 + (light[:, None] - 1) * tint)
+
+
+class Canvas:
+    """``image`` [B, 3, H, W] and, for every pixel, the ``coordinates`` [B, 2, H, W] of what was painted last."""
+
+    def __init__(self, grid: Point, batch: int, pixel: Field) -> None:
+        x, y = (c.expand(batch, -1, -1) for c in grid)
+        self.pixel = pixel
+        """Width of a pixel on the canonical plane, [B, 1, 1]."""
+        self.image = torch.zeros(batch, 3, *x.shape[1:], device=x.device)
+        self.coordinates = torch.stack([x, y], 1)
+
+    def paint(self, alpha: Field, colour: torch.Tensor, source: Point | None = None) -> None:
+        """Lay a colour [B, 3, 1 or H, 1 or W] over what is there; ``source``: where its content comes from."""
+        self.image = torch.lerp(self.image, colour, alpha[:, None])
+        if source is not None:
+            self.mark(alpha, source)
+
+    def mark(self, alpha: Field, source: Point) -> None:
+        """Say where the content comes from without painting."""
+        self.coordinates = torch.where((alpha > 0.5)[:, None], torch.stack(source, 1), self.coordinates)
+
+    def darken(self, amount: Field) -> None:
+        """Lay a shadow over what is there; ``amount`` 0..1."""
+        tint = self.image.new_tensor([0.85, 1.0, 1.0])[:, None, None]
+        self.image = self.image * (1 - amount[:, None] * tint)
