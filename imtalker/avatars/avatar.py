@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from imtalker.avatars.canvas import Canvas
-from imtalker.avatars.face import Face
+from imtalker.avatars.face import LIPS, Face
 from imtalker.avatars.identity import Identity, Looks
 from imtalker.avatars.landmarks import landmarks
 from imtalker.avatars.parts.background import paint_background
 from imtalker.avatars.parts.beard import paint_beard
 from imtalker.avatars.parts.body import paint_body
 from imtalker.avatars.parts.brows import paint_brows
-from imtalker.avatars.parts.eyes import Eyes
-from imtalker.avatars.parts.glasses import paint_glasses
+from imtalker.avatars.parts.eyes import Eyes, eye_box
+from imtalker.avatars.parts.glasses import GLASSES_BALL, glasses_box, has_glasses, paint_glasses
 from imtalker.avatars.parts.hair import Hair
 from imtalker.avatars.parts.head import paint_head
-from imtalker.avatars.parts.mouth import Mouth
-from imtalker.avatars.parts.nose import paint_nose
+from imtalker.avatars.parts.mouth import Mouth, mouth_box
+from imtalker.avatars.parts.nose import nose_box, nose_radius, paint_nose
 from imtalker.avatars.pose import ZOOM, Pose
 from imtalker.avatars.state import AvatarState, validate_states
+from imtalker.avatars.window import Window
 
 _LEAST_SIZE = 16
+
+_PIXELS = (1 << 16, 1 << 24)
+"""How many pixels are painted at a time on a CPU, whose caches they should fit, and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +72,64 @@ def render(
     identities = [identity] if isinstance(identity, Identity) else list(identity)
     if len(identities) not in (1, len(values)):
         raise ValueError(f"expected 1 identity or one for each of {len(values)} states, found {len(identities)}")
-    looks = Looks(identities, device)
-    pose = Pose(values.to(device))
-    axis = (torch.arange(size, device=device) * 2 + 1) / size - 1
-    grid = axis[None, None, :].expand(1, size, size), axis[None, :, None].expand(1, size, size)
+    pictures = max(1, _PIXELS[torch.device(device).type != "cpu"] // size**2)
+    parts = []
+    for start in range(0, len(values), pictures):
+        some = identities if len(identities) == 1 else identities[start : start + pictures]
+        parts.append(_paint(Looks(some, device), Pose(values[start : start + pictures].to(device)), size))
+    names = [field.name for field in fields(Rendering)]
+    return Rendering(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
-    canvas = Canvas(pose.rest().to_body(*grid), len(values), 2 / (size * ZOOM * pose["scale"]))
+
+def _paint(looks: Looks, pose: Pose, size: int) -> Rendering:
+    device = looks.skin.device
+    batch = pose["yaw"].shape[0]
+    rest = pose.rest()
+    axis = (torch.arange(size, device=device) * 2 + 1) / size - 1
+    grid = axis[None, None, :].expand(batch, size, size), axis[None, :, None].expand(batch, size, size)
+    canvas = Canvas(
+        torch.zeros(batch, 3, size, size, device=device),
+        torch.stack(rest.to_body(*grid), 1),
+        2 / (size * ZOOM * pose["scale"]),
+    )
     face = Face(looks, pose, grid)
-    hair, eyes, mouth = Hair(face, canvas.pixel), Eyes(face), Mouth(face)
+    hair = Hair(face, canvas.pixel)
     paint_background(canvas, looks, grid)
     hair.paint_back(canvas)
     paint_body(canvas, face)
     paint_head(canvas, face)
-    eyes.paint(canvas)
-    paint_nose(canvas, face)
-    paint_beard(canvas, face, mouth)
-    mouth.paint(canvas)
-    paint_brows(canvas, face)
+
+    window = Window(looks, pose, size, eye_box(looks), 1.0)
+    part, near = canvas.cut(window), Face(looks, pose, window.grid)
+    eyes = Eyes(near)
+    eyes.paint(part)
+    paint_brows(part, near)
+    canvas.put(window, part)
+    eyes_mask = window.alone(eyes.mask(canvas.pixel), size)
+
+    window = Window(looks, pose, size, nose_box(looks), nose_radius(looks, looks.nose_length))
+    part = canvas.cut(window)
+    paint_nose(part, Face(looks, pose, window.grid))
+    canvas.put(window, part)
+
+    paint_beard(canvas, face)
+    window = Window(looks, pose, size, mouth_box(looks, pose), LIPS)
+    part = canvas.cut(window)
+    mouth = Mouth(Face(looks, pose, window.grid))
+    mouth.paint(part)
+    canvas.put(window, part)
+    mouth_mask = window.alone(mouth.mask(), size)
+
+    if has_glasses(looks):
+        window = Window(looks, pose, size, glasses_box(looks), GLASSES_BALL)
+        part = canvas.cut(window)
+        paint_glasses(part, Face(looks, pose, window.grid))
+        canvas.put(window, part)
     hair.paint_front(canvas)
-    paint_glasses(canvas, face)
     return Rendering(
         image=canvas.image.clamp(0, 1),
-        eyes=eyes.mask(canvas.pixel)[:, None],
-        mouth=mouth.mask()[:, None],
+        eyes=eyes_mask,
+        mouth=mouth_mask,
         landmarks=landmarks(looks, pose, size),
-        coordinates=torch.stack(pose.rest().from_body(*canvas.coordinates.unbind(1)), 1),
+        coordinates=torch.stack(rest.from_body(*canvas.coordinates.unbind(1)), 1),
     )

@@ -6,6 +6,7 @@ import torch
 
 from imtalker.avatars.pose import Point
 from imtalker.avatars.shapes import Field
+from imtalker.avatars.window import Window
 
 
 def mix(first: torch.Tensor, second: torch.Tensor, part: torch.Tensor | float) -> torch.Tensor:
@@ -23,12 +24,10 @@ def shaded(colour: torch.Tensor, light: Field) -> torch.Tensor:
 class Canvas:
     """``image`` [B, 3, H, W] and, for every pixel, the ``coordinates`` [B, 2, H, W] of what was painted last."""
 
-    def __init__(self, grid: Point, batch: int, pixel: Field) -> None:
-        x, y = (c.expand(batch, -1, -1) for c in grid)
+    def __init__(self, image: torch.Tensor, coordinates: torch.Tensor, pixel: Field) -> None:
+        self.image, self.coordinates = image, coordinates
         self.pixel = pixel
         """Width of a pixel on the canonical plane, [B, 1, 1]."""
-        self.image = torch.zeros(batch, 3, *x.shape[1:], device=x.device)
-        self.coordinates = torch.stack([x, y], 1)
 
     def paint(self, alpha: Field, colour: torch.Tensor, source: Point | None = None) -> None:
         """Lay a colour [B, 3, 1 or H, 1 or W] over what is there; ``source``: where its content comes from."""
@@ -39,6 +38,15 @@ class Canvas:
     def mark(self, alpha: Field, source: Point) -> None:
         """Say where the content comes from without painting."""
         self.coordinates = torch.where((alpha > 0.5)[:, None], torch.stack(source, 1), self.coordinates)
+
+    def cut(self, window: Window) -> Canvas:
+        """The part of the canvas in a window, to paint on and to :meth:`put` back."""
+        return Canvas(window.cut(self.image), window.cut(self.coordinates), self.pixel)
+
+    def put(self, window: Window, part: Canvas) -> None:
+        """Put a part back."""
+        self.image = window.put(part.image, self.image)
+        self.coordinates = window.put(part.coordinates, self.coordinates)
 
     def darken(self, amount: Field) -> None:
         """Lay a shadow over what is there; ``amount`` 0..1."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 
 from imtalker.avatars.identity import Looks
@@ -27,37 +29,49 @@ LIPS = 1.04
 
 
 class Face:
-    """What the parts of a head share, for the pixels ``grid`` of a batch.
+    """What the parts of an avatar share, for the pixels ``grid`` of a batch; computed when first asked for.
 
-    ``head``: coordinates that roll, shift and scale with the head. ``skin``: canonical coordinates on the face, the
-    chin's falling undone. ``outline``: coordinates of the face's outline, and ``edge`` the distance from it.
+    ``body`` and ``head`` are coordinates that move with these, not yet turned by yaw and pitch.
     """
 
     def __init__(self, looks: Looks, pose: Pose, grid: Point) -> None:
         self.looks, self.pose = looks, pose
         self.body = pose.to_body(*grid)
         self.head = pose.to_head(*self.body)
-        self.mouth_line = mouth_line(looks)
+        self.mouth_line = looks.mouth_height
         self.chin = EYE_LINE + looks.face_length
-        self.front = pose.to_ball(*self.head, 1.0)
-        self.skin = self.front[0], pose.close_jaw(self.front[1], self.mouth_line, self.chin)
-        x, y = pose.to_sheet(*self.head, *OUTLINE)
-        self.outline = x, pose.close_jaw(y, self.mouth_line, self.chin)
-        self.edge = self._edge(*self.outline)
-        self.skull = pose.to_sheet(*self.head, *SKULL)
 
-    def _edge(self, x: Field, y: Field) -> Field:
+    @cached_property
+    def front(self) -> Point:
+        """Canonical coordinates on the face."""
+        return self.pose.to_ball(*self.head, 1.0)
+
+    @cached_property
+    def skin(self) -> Point:
+        """Canonical coordinates on the face, the chin's falling undone."""
+        return self.front[0], self.pose.close_jaw(self.front[1], self.mouth_line, self.chin)
+
+    @cached_property
+    def skull(self) -> Point:
+        """Canonical coordinates of the back of the head."""
+        return self.pose.to_sheet(*self.head, *SKULL)
+
+    @cached_property
+    def outline(self) -> Point:
+        """Canonical coordinates of the face's outline."""
+        x, y = self.pose.to_sheet(*self.head, *OUTLINE)
+        return x, self.pose.close_jaw(y, self.mouth_line, self.chin)
+
+    @cached_property
+    def edge(self) -> Field:
+        """The distance from the face's outline."""
         looks = self.looks
+        x, y = self.outline
         y = y - EYE_LINE
         lower = y > 0
         height = torch.where(lower, looks.face_length, FOREHEAD)
         power = torch.where(lower, looks.face_square, 2.1)
         return superellipse(x / taper(looks, y / looks.face_length), y, looks.face_width, height, power)
-
-
-def mouth_line(looks: Looks) -> Field:
-    """Height of the closed mouth."""
-    return looks.mouth_height
 
 
 def taper(looks: Looks, t: Field) -> Field:

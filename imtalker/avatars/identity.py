@@ -85,7 +85,7 @@ class Identity:
     nose_width: float
     nose_length: float
     mouth_size: float
-    """Half the width of the closed mouth, 0.168..0.202."""
+    """Half the width of the closed mouth, 0.178..0.212."""
     mouth_height: float
     """Height of the mouth's line on the plane, 0.262..0.28."""
     smile: float
@@ -195,11 +195,11 @@ def draw_identity(seed: int, world: World = "full") -> Identity:
         brow_height=draw.number(0.128, 0.152),
         nose_width=draw.number(0.075, 0.105),
         nose_length=draw.number(0.17, 0.205),
-        mouth_size=draw.number(0.168, 0.202),
+        mouth_size=draw.number(0.178, 0.212),
         mouth_height=draw.number(0.262, 0.28),
         smile=draw.number(0.018, 0.042),
-        upper_lip=draw.number(0.034, 0.046) if soft else draw.number(0.026, 0.038),
-        lower_lip=draw.number(0.045, 0.058) if soft else draw.number(0.038, 0.050),
+        upper_lip=draw.number(0.038, 0.052) if soft else draw.number(0.031, 0.043),
+        lower_lip=draw.number(0.050, 0.063) if soft else draw.number(0.043, 0.055),
         lips=draw.colour(_LIPS),
         teeth=draw.number(0.036, 0.048),
         glasses=draw.choice(kinds["glasses"]),
@@ -234,7 +234,7 @@ class Looks:
             column = [getattr(identity, field.name) for identity in identities]
             if isinstance(column[0], int):
                 self._kinds[field.name] = set(column)
-            values = torch.tensor(column, dtype=torch.float32).to(device)
+            values = torch.tensor(column, dtype=torch.float32, device=device)
             self._tensors[field.name] = values[:, None, None] if values.ndim == 1 else values[:, :, None, None]
 
     def __getattr__(self, name: str) -> torch.Tensor:

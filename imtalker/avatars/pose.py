@@ -1,8 +1,8 @@
 """Where things are when the head moves: from the picture back to the canonical plane, and forward for landmarks.
 
-Every part of an avatar is drawn on the canonical plane: x to the right, y down, the head's middle near 0, its half width
-near 0.5. The picture, -1..1 in x and y, shows it a little larger. A pose maps the picture's pixels back to the plane,
-one way for each depth:
+Every part of an avatar is drawn on the canonical plane: x to the right, y down, the head's middle near 0, its half
+width near 0.5. The picture, -1..1 in x and y, shows it a little larger. A pose maps the picture's pixels back to the
+plane, one way for each depth:
 
 * ``body``: shift and scale only;
 * ``head``: roll about the neck as well, both exact;

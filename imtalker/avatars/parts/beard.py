@@ -11,9 +11,12 @@ from imtalker.avatars.parts.mouth import Mouth
 from imtalker.avatars.shapes import Field, cover, ellipse, smoothstep, union
 
 
-def paint_beard(canvas: Canvas, face: Face, mouth: Mouth) -> None:
+def paint_beard(canvas: Canvas, face: Face) -> None:
     """Paint before the lips."""
     looks, pixel = face.looks, canvas.pixel
+    if looks.kinds("facial_hair") == {FACIAL_HAIR.index("none")}:
+        return
+    mouth = Mouth(face)
     for kind in sorted(looks.kinds("facial_hair") - {FACIAL_HAIR.index("none")}):
         name = FACIAL_HAIR[kind]
         own = looks.is_kind("facial_hair", kind)

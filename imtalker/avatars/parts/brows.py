@@ -35,5 +35,5 @@ def paint_brows(canvas: Canvas, face: Face) -> None:
     middle = brow_height(looks, face.pose, inside)
     half = looks.brow_thickness * (0.92 - 0.40 * smoothstep(s, -0.2, 1.1)) * (1 - 0.4 * smoothstep(s, -0.7, -1.1))
     stroke = span(y, middle - half, middle + half, canvas.pixel * 1.4) * smoothstep(s.abs(), 1.1, 0.92)
-    neutral = EYE_LINE - looks.brow_height
-    canvas.paint(0.88 * stroke, looks.hair_colour * 0.72, (x, y - (middle - neutral)))
+    raised = middle - brow_height(looks, face.pose.rest(), inside)
+    canvas.paint(0.88 * stroke, looks.hair_colour * 0.72, (x, y - raised))

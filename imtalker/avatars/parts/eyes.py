@@ -8,7 +8,7 @@ from imtalker.avatars.canvas import Canvas, mix, shaded
 from imtalker.avatars.face import EYE_LINE, Face
 from imtalker.avatars.identity import Looks
 from imtalker.avatars.pose import Point, Pose
-from imtalker.avatars.shapes import Field, circle, cover, ellipse, glow, segment, smoothstep, span
+from imtalker.avatars.shapes import Field, Number, circle, cover, ellipse, glow, segment, smoothstep, span
 
 _GAZE_ACROSS, _GAZE_DOWN = 0.40, 0.30
 """How far the iris moves at a gaze of 1, in half-sizes of the open eye."""
@@ -37,6 +37,12 @@ def gaze_offset(looks: Looks, pose: Pose) -> Point:
     """How far the irises are from the middle of the eyes."""
     across = _GAZE_ACROSS * looks.eye_size * pose["gaze_x"]
     return across, _GAZE_DOWN * looks.eye_size * looks.eye_open * 2 * pose["gaze_y"]
+
+
+def eye_box(looks: Looks) -> tuple[Number, Number, Number, Number]:
+    """Left, top, right and bottom of both eyes with the brows, however raised."""
+    reach = looks.eye_spacing + 1.5 * looks.eye_size
+    return -reach, EYE_LINE - 0.32, reach, EYE_LINE + 1.2 * looks.eye_size
 
 
 class Eyes:

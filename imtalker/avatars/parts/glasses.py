@@ -6,19 +6,28 @@ import torch
 
 from imtalker.avatars.canvas import Canvas
 from imtalker.avatars.face import EYE_LINE, Face
-from imtalker.avatars.identity import GLASSES
-from imtalker.avatars.shapes import Field, box, circle, cover, segment, smoothstep
+from imtalker.avatars.identity import GLASSES, Looks
+from imtalker.avatars.shapes import Field, Number, box, circle, cover, segment, smoothstep
 
-_BALL = 1.08
+GLASSES_BALL = 1.08
 _THICKNESS = 0.0105
+
+
+def has_glasses(looks: Looks) -> bool:
+    """Whether any of the batch wears some."""
+    return looks.kinds("glasses") != {GLASSES.index("none")}
+
+
+def glasses_box(looks: Looks) -> tuple[Number, Number, Number, Number]:
+    """Left, top, right and bottom of the glasses and their shadow."""
+    reach = looks.face_width + 0.05
+    return -reach, EYE_LINE - 0.26, reach, EYE_LINE + 0.28
 
 
 def paint_glasses(canvas: Canvas, face: Face) -> None:
     """Frames, bridge, temples and a faint reflection."""
     looks, pixel = face.looks, canvas.pixel
-    if looks.kinds("glasses") == {GLASSES.index("none")}:
-        return
-    x, y = source = face.pose.to_ball(*face.head, _BALL)
+    x, y = source = face.pose.to_ball(*face.head, GLASSES_BALL)
     worn = 1 - looks.is_kind("glasses", GLASSES.index("none"))
     across, down = x.abs() - looks.eye_spacing - 0.005, y - EYE_LINE - 0.012
     radius = looks.eye_size + 0.045
@@ -33,6 +42,7 @@ def paint_glasses(canvas: Canvas, face: Face) -> None:
     arch = y - EYE_LINE + 0.02 - 0.25 * (x * x - inner * inner)
     bridge = torch.maximum(arch.abs() - _THICKNESS, x.abs() - inner)
     temple = segment(x.abs(), y, (outer, EYE_LINE - 0.02), (looks.face_width + 0.015, EYE_LINE - 0.03)) - _THICKNESS
+    temple = torch.maximum(temple, face.edge)
     frame = torch.minimum(torch.minimum(ring.abs() - _THICKNESS, bridge), temple)
 
     lens = cover(ring, pixel) * worn

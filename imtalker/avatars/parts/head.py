@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, shaded
+from imtalker.avatars.canvas import Canvas, mix, shaded
 from imtalker.avatars.face import EARS, Face
 from imtalker.avatars.identity import HAIR_STYLES
 from imtalker.avatars.pose import Point
@@ -15,15 +15,18 @@ def paint_head(canvas: Canvas, face: Face) -> None:
     """Skull, ears and face without features."""
     looks, pixel = face.looks, canvas.pixel
     x, y = face.skull
-    skull = ellipse(x, y + 0.16, looks.face_width + 0.02, 0.535)
+    skull = ellipse(x, y + 0.16, looks.face_width + 0.02, torch.where(y < -0.16, 0.535, 0.43))
     canvas.paint(cover(skull, pixel), shaded(looks.skin, 0.90 - 0.12 * smoothstep(skull, -0.1, 0.0)), face.skull)
     haired = (1 - looks.is_kind("hair_style", HAIR_STYLES.index("bald"))) * smoothstep(y, 0.17, 0.13)
     canvas.paint(cover(skull, pixel) * haired, looks.hair_colour * 0.78, face.skull)
 
     x, y = face.outline
-    light = 1.05 - 0.13 * smoothstep(face.edge, -0.17, 0.02) - 0.05 * x - 0.05 * y
+    light = 1.03 - 0.13 * smoothstep(face.edge, -0.17, 0.02) - 0.05 * x - 0.05 * y
     light = light + 0.05 * glow(x + 0.10, y + 0.30, 0.25, 0.16)
-    canvas.paint(cover(face.edge, pixel), shaded(looks.skin, light), face.skin)
+    # Skin that turns into view at the rim comes from the rim.
+    rim = smoothstep(face.edge, -0.10, 0.0)
+    source = mix(face.skin[0], x, rim), mix(face.skin[1], y, rim)
+    canvas.paint(cover(face.edge, pixel), shaded(looks.skin, light), source)
     _paint_complexion(canvas, face)
     _paint_ears(canvas, face)
 

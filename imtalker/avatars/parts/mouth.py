@@ -8,7 +8,7 @@ from imtalker.avatars.canvas import Canvas, mix, shaded
 from imtalker.avatars.face import LIPS, Face
 from imtalker.avatars.identity import Looks
 from imtalker.avatars.pose import JAW_DROP, Pose
-from imtalker.avatars.shapes import Field, cover, ellipse, glow, smoothstep, span
+from imtalker.avatars.shapes import Field, Number, cover, ellipse, glow, smoothstep, span
 
 _OPENING = 0.205
 """Height of the wide open mouth."""
@@ -50,8 +50,17 @@ class Lips:
         """The lips' upper and lower edge, with a cupid's bow."""
         top, bottom = self.inner(s)
         bell = self.bell(s)
-        bow = 1 - 0.24 * torch.exp(-((s / 0.17) ** 2)) * (1 - 0.6 * self.round)
+        bow = 1 - 0.24 * glow(s, 0 * s, 0.17, 1.0) * (1 - 0.6 * self.round)
         return top - self.looks.upper_lip * self._full * bell * bow, bottom + self.looks.lower_lip * self._full * bell
+
+
+def mouth_box(looks: Looks, pose: Pose) -> tuple[Number, Number, Number, Number]:
+    """Left, top, right and bottom of the mouth, its corners' shadows and its mask."""
+    lips = Lips(looks, pose)
+    reach = 1.16 * lips.half_width + 0.05
+    top, bottom = lips.outer(torch.zeros_like(lips.half_width))
+    line = looks.mouth_height + lips.drop
+    return -reach, line + top - 0.10, reach, line + bottom + 0.10
 
 
 class Mouth:
@@ -81,7 +90,7 @@ class Mouth:
         steep = 1 + 2.0 * s * s * (lips.height + looks.lower_lip) / lips.half_width
         soft = pixel * steep
 
-        rose = mix(looks.lips, looks.skin * looks.skin.new_tensor([0.90, 0.58, 0.60])[:, None, None], 0.55)
+        rose = mix(looks.lips, looks.skin * looks.skin.new_tensor([0.92, 0.56, 0.60])[:, None, None], 0.55)
         body = span(y, self.top, self.bottom, soft) * within
         upper = y < 0.5 * (inner_top + inner_bottom)
         light = torch.where(upper, 0.86 + 0.06 * smoothstep(y, inner_top, self.top), 1.03)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from imtalker.avatars.canvas import Canvas, shaded
 from imtalker.avatars.face import EYE_LINE, NOSE, Face
 from imtalker.avatars.identity import Looks
-from imtalker.avatars.shapes import Field, circle, cover, ellipse, glow, smoothstep
+from imtalker.avatars.shapes import Field, Number, circle, cover, ellipse, glow, smoothstep
 
 
 def nose_radius(looks: Looks, y: Field) -> Field:
     """The ellipsoid on which the nose's ridge lies at height ``y``."""
     return 1 + NOSE * smoothstep(y, EYE_LINE - 0.03, EYE_LINE + looks.nose_length)
+
+
+def nose_box(looks: Looks) -> tuple[Number, Number, Number, Number]:
+    """Left, top, right and bottom of all that is painted of a nose."""
+    tip = EYE_LINE + looks.nose_length
+    return -2 * looks.nose_width, tip - 0.27, 2 * looks.nose_width, tip + 0.10
 
 
 def paint_nose(canvas: Canvas, face: Face) -> None:
