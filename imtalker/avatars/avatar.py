@@ -13,7 +13,7 @@ from imtalker.avatars.identity import Identity, Looks
 from imtalker.avatars.landmarks import landmarks
 from imtalker.avatars.parts.background import paint_background
 from imtalker.avatars.parts.beard import paint_beard
-from imtalker.avatars.parts.body import paint_body
+from imtalker.avatars.parts.body import BODY_TOP, paint_body
 from imtalker.avatars.parts.brows import paint_brows
 from imtalker.avatars.parts.eyes import Eyes, eye_box
 from imtalker.avatars.parts.glasses import GLASSES_BALL, glasses_box, has_glasses, paint_glasses
@@ -96,10 +96,14 @@ def _paint(looks: Looks, pose: Pose, size: int) -> Rendering:
     hair = Hair(face, canvas.pixel)
     paint_background(canvas, looks, grid)
     hair.paint_back(canvas)
-    paint_body(canvas, face)
+    window = Window.below(pose, size, BODY_TOP)
+    part = canvas.cut(window)
+    paint_body(part, Face(looks, pose, window.grid))
+    canvas.put(window, part)
+
     paint_head(canvas, face)
 
-    window = Window(looks, pose, size, eye_box(looks), 1.0)
+    window = Window.around(looks, pose, size, eye_box(looks), 1.0)
     part, near = canvas.cut(window), Face(looks, pose, window.grid)
     eyes = Eyes(near)
     eyes.paint(part)
@@ -107,13 +111,13 @@ def _paint(looks: Looks, pose: Pose, size: int) -> Rendering:
     canvas.put(window, part)
     eyes_mask = window.alone(eyes.mask(canvas.pixel), size)
 
-    window = Window(looks, pose, size, nose_box(looks), nose_radius(looks, looks.nose_length))
+    window = Window.around(looks, pose, size, nose_box(looks), nose_radius(looks, looks.nose_length))
     part = canvas.cut(window)
     paint_nose(part, Face(looks, pose, window.grid))
     canvas.put(window, part)
 
     paint_beard(canvas, face)
-    window = Window(looks, pose, size, mouth_box(looks, pose), LIPS)
+    window = Window.around(looks, pose, size, mouth_box(looks, pose), LIPS)
     part = canvas.cut(window)
     mouth = Mouth(Face(looks, pose, window.grid))
     mouth.paint(part)
@@ -121,7 +125,7 @@ def _paint(looks: Looks, pose: Pose, size: int) -> Rendering:
     mouth_mask = window.alone(mouth.mask(), size)
 
     if has_glasses(looks):
-        window = Window(looks, pose, size, glasses_box(looks), GLASSES_BALL)
+        window = Window.around(looks, pose, size, glasses_box(looks), GLASSES_BALL)
         part = canvas.cut(window)
         paint_glasses(part, Face(looks, pose, window.grid))
         canvas.put(window, part)

@@ -10,6 +10,9 @@ from imtalker.avatars.identity import CLOTHES
 from imtalker.avatars.pose import Point
 from imtalker.avatars.shapes import Field, box, common, cover, ellipse, segment, smoothstep, superellipse, union
 
+BODY_TOP = 0.05
+"""Nothing of the body lies above this height."""
+
 _SHOULDERS = 1.38
 """Height of the middle of the shoulders' shape; below it the sides run straight down."""
 
