@@ -14,11 +14,16 @@ def mix(first: torch.Tensor, second: torch.Tensor, part: torch.Tensor | float) -
     return first + (second - first) * part
 
 
-def shaded(colour: torch.Tensor, light: Field) -> torch.Tensor:
+def solid(like: torch.Tensor, red: float, green: float, blue: float) -> torch.Tensor:
+    """A colour [3, 1, 1] on the device of ``like``."""
+    return like.new_tensor([red, green, blue])[:, None, None]
+
+
+def shaded(colour: torch.Tensor, light: Field | float) -> torch.Tensor:
     """``colour`` [B, 3, 1, 1] under a ``light`` [B, H, W]: 1 leaves it, less is a warm shadow, more a highlight."""
     # Red falls least in the shadow: skin and hair turn warm, not grey.
-    tint = colour.new_tensor([0.82, 1.06, 1.12])[:, None, None]
-    return colour * (1 + (light[:, None] - 1) * tint)
+    more = light - 1 if isinstance(light, float) else light[:, None] - 1
+    return colour * (1 + solid(colour, 0.82, 1.06, 1.12) * more)
 
 
 class Canvas:
@@ -50,5 +55,4 @@ class Canvas:
 
     def darken(self, amount: Field) -> None:
         """Lay a shadow over what is there; ``amount`` 0..1."""
-        tint = self.image.new_tensor([0.85, 1.0, 1.0])[:, None, None]
-        self.image = self.image * (1 - amount[:, None] * tint)
+        self.image = self.image * (1 - amount[:, None] * solid(self.image, 0.85, 1.0, 1.0))

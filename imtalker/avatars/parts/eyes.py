@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, mix, shaded
+from imtalker.avatars.canvas import Canvas, mix, shaded, solid
 from imtalker.avatars.face import EYE_LINE, Face
 from imtalker.avatars.identity import Looks
 from imtalker.avatars.pose import Point, Pose
@@ -76,11 +76,11 @@ class Eyes:
 
         lid = span(y, open_top, torch.minimum(top, bottom), soft)
         u, v = self.face.front
-        canvas.paint(0.30 * lid, shaded(looks.skin, 0.80 + 0 * y))
+        canvas.paint(0.30 * lid, shaded(looks.skin, 0.80))
         canvas.mark(lid, (u, v - (y - open_top)))
 
         white = 0.985 - 0.30 * smoothstep(y - top, 0.045, 0.0) - 0.10 * s * s
-        canvas.paint(opening, white[:, None] * white.new_tensor([0.985, 0.985, 1.0])[:, None, None], (u, v))
+        canvas.paint(opening, white[:, None] * solid(white, 0.985, 0.985, 1.0), (u, v))
         self._paint_iris(canvas, opening)
 
         thick = 0.010 + 0.010 * looks.lashes
@@ -93,7 +93,7 @@ class Eyes:
         )
         wing = cover(flick - 0.007 * (1.3 - s), pixel) * smoothstep(looks.lashes, 0.4, 0.6) * (1 - blink)
         lash = torch.maximum(lash, wing)
-        canvas.paint(0.92 * lash, mix(looks.hair_colour * 0.35, looks.skin.new_tensor(0.10), 0.5))
+        canvas.paint(0.92 * lash, mix(looks.hair_colour * 0.35, solid(looks.skin, 0.10, 0.10, 0.10), 0.5))
         under = span(y, bottom, bottom + 0.007, soft) * smoothstep(s.abs(), 1.0, 0.8)
         canvas.paint(0.40 * under, looks.skin * 0.45)
         fold = open_top - 0.026 + 0.010 * s
@@ -111,7 +111,7 @@ class Eyes:
         light = light - 0.45 * smoothstep(dy, -0.1 * radius, -radius)
         u, v = self.face.front
         canvas.paint(opening * cover(iris, pixel), shaded(looks.iris, light), (u - gaze_x, v - gaze_y))
-        canvas.paint(opening * cover(iris + 0.53 * radius, pixel), looks.iris.new_tensor(0.05).expand_as(looks.iris))
+        canvas.paint(opening * cover(iris + 0.53 * radius, pixel), solid(looks.iris, 0.05, 0.05, 0.05))
         gleam = cover(circle(dx + 0.36 * radius, dy + 0.38 * radius, 0.27 * radius), pixel)
         gleam = torch.maximum(gleam, 0.55 * glow(dx - 0.36 * radius, dy - 0.40 * radius, 0.018, 0.014))
-        canvas.paint(opening * gleam, looks.iris.new_ones(()).expand_as(looks.iris))
+        canvas.paint(opening * gleam, solid(looks.iris, 1.0, 1.0, 1.0))

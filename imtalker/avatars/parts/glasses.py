@@ -48,6 +48,6 @@ def paint_glasses(canvas: Canvas, face: Face) -> None:
     lens = cover(ring, pixel) * worn
     stripe = smoothstep((across + 0.9 * down + 0.045).abs(), 0.026, 0.016)
     canvas.paint((0.05 + 0.09 * stripe) * lens, torch.ones_like(looks.skin))
-    canvas.darken(0.16 * worn * cover((ring - 0.0).abs() - 0.02, 0.05) * cover(face.edge, pixel))
+    canvas.darken(0.16 * worn * cover(ring.abs() - 0.02, 0.05) * cover(face.edge, pixel))
     light = 1.0 + 0.35 * smoothstep(down, 0.0, -radius)
     canvas.paint(cover(frame, pixel) * worn, looks.glasses_colour * light[:, None], source)

@@ -74,7 +74,7 @@ _STYLES = {
         top=0.605, side=0.085, hairline=-0.29, rise=0.03, opening=0.385, length=0.40, back=0.44, spread=0.07
     ),
     "long": _Style(
-        top=0.585, side=0.075, hairline=-0.50, rise=0.46, opening=0.410, length=0.80, back=0.95, spread=0.07
+        top=0.585, side=0.075, hairline=-0.50, rise=0.46, opening=0.410, length=0.92, back=1.0, spread=0.07
     ),
     "wavy": _Style(
         top=0.625, side=0.095, hairline=-0.46, rise=0.20, parting=0.16, sweep=0.22, opening=0.410, length=0.62,

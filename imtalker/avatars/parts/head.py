@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, mix, shaded
+from imtalker.avatars.canvas import Canvas, mix, shaded, solid
 from imtalker.avatars.face import EARS, Face
 from imtalker.avatars.identity import HAIR_STYLES
 from imtalker.avatars.pose import Point
@@ -59,7 +59,7 @@ def _paint_complexion(canvas: Canvas, face: Face) -> None:
     x, y = face.skin
     inside = cover(face.edge, canvas.pixel)
     cheek = glow(x.abs() - 0.255, y - 0.155, 0.105, 0.075)
-    rosy = looks.skin * looks.skin.new_tensor([1.0, 0.66, 0.64])[:, None, None]
+    rosy = looks.skin * solid(looks.skin, 1.0, 0.66, 0.64)
     canvas.paint(looks.blush * cheek * inside, rosy)
     if bool((looks.freckles > 0).any()):
         waves = (61 * x + 17 * y).sin() * (23 * x - 67 * y + 1).sin() + 0.6 * (103 * x + 89 * y).sin()

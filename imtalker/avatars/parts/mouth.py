@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, mix, shaded
+from imtalker.avatars.canvas import Canvas, mix, shaded, solid
 from imtalker.avatars.face import LIPS, Face
 from imtalker.avatars.identity import Looks
 from imtalker.avatars.pose import JAW_DROP, Pose
@@ -90,7 +90,7 @@ class Mouth:
         steep = 1 + 2.0 * s * s * (lips.height + looks.lower_lip) / lips.half_width
         soft = pixel * steep
 
-        rose = mix(looks.lips, looks.skin * looks.skin.new_tensor([0.92, 0.56, 0.60])[:, None, None], 0.55)
+        rose = mix(looks.lips, looks.skin * solid(looks.skin, 0.92, 0.56, 0.60), 0.55)
         body = span(y, self.top, self.bottom, soft) * within
         upper = y < 0.5 * (inner_top + inner_bottom)
         light = torch.where(upper, 0.86 + 0.06 * smoothstep(y, inner_top, self.top), 1.03)
@@ -121,19 +121,23 @@ class Mouth:
         looks, lips, pixel = self.face.looks, self.lips, canvas.pixel
         x, y, s = self.x, self.y, self.s
         rest_line = self._rest.line(s) + self.face.mouth_line
-        dark = looks.skin.new_tensor([0.30, 0.09, 0.10])[:, None, None]
         depth = 0.75 + 0.35 * smoothstep(y, top, bottom)
-        canvas.paint(gap, shaded(dark + 0 * looks.skin, depth), (s * looks.mouth_size, rest_line + 0 * y))
+        canvas.paint(gap, shaded(solid(looks.skin, 0.30, 0.09, 0.10), depth), (s * looks.mouth_size, rest_line + 0 * y))
 
         tongue = ellipse(x, y - lips.height * 0.78, 0.62 * lips.half_width, 0.36 * lips.height + 1e-3)
-        pink = looks.skin.new_tensor([0.80, 0.38, 0.40])[:, None, None] + 0 * looks.skin
         light = 1.0 - 0.22 * glow(x, y - lips.height * 0.5, 0.014, 0.2) - 0.25 * smoothstep(y, 0.09, 0.02)
-        canvas.paint(gap * cover(tongue, pixel.clamp(min=0.01)), shaded(pink, light))
+        canvas.paint(gap * cover(tongue, pixel.clamp(min=0.01)), shaded(solid(looks.skin, 0.80, 0.38, 0.40), light))
 
-        ivory = looks.skin.new_tensor([0.97, 0.955, 0.925])[:, None, None] + 0 * looks.skin
+        ivory = solid(looks.skin, 0.97, 0.955, 0.925)
         arch = 1 - 0.55 * s * s
         # The upper teeth stay with the skull; the lips uncover them. A rounded mouth hides them.
-        edge = lips.line(s * 0) + looks.teeth * arch - 0.026 - 0.024 * lips.round - 0.012 * s * s
+        edge = (
+            lips.line(torch.zeros_like(lips.half_width))
+            + looks.teeth * arch
+            - 0.026
+            - 0.024 * lips.round
+            - 0.012 * s * s
+        )
         upper = span(y, top - 0.05, edge, pixel) * smoothstep(s.abs(), 0.94, 0.80)
         gaps = cover((torch.remainder(x + 0.021, 0.042) - 0.021).abs() - 0.0015, pixel.clamp(min=0.006))
         light = 1.0 - 0.22 * smoothstep(y - top, 0.022, 0.0) - 0.16 * gaps - 0.25 * s * s

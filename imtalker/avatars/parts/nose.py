@@ -32,8 +32,8 @@ def paint_nose(canvas: Canvas, face: Face) -> None:
     canvas.darken(0.11 * ridge + 0.22 * below + 0.20 * crease)
     ball = cover(ellipse(x, y, 0.62 * width, 0.042), 0.05)
     shine = 0.5 * glow(x + 0.012, y + 0.012, 0.026, 0.020) + 0.22 * glow(x + 0.008, y + 0.11, 0.016, 0.06)
-    canvas.paint(0.30 * ball, shaded(looks.skin, 1.03 + 0 * y), source)
-    canvas.paint(shine, shaded(looks.skin, 1.22 + 0 * y).clamp(max=1))
+    canvas.paint(0.30 * ball, shaded(looks.skin, 1.03), source)
+    canvas.paint(shine, shaded(looks.skin, 1.22).clamp(max=1))
     hole = ellipse(x.abs() - 0.40 * width, y - 0.024, 0.020, 0.011)
     canvas.paint(0.62 * cover(hole, pixel.clamp(min=0.012)), looks.skin * 0.42)
     # The nose covers what lies behind it, so its own place counts, soft as its edges are.
