@@ -35,7 +35,9 @@ _BURST_CLOSURE = (0.04, 0.1)
 # A frame's middle falls into every half-open interval of a frame's length.
 _LEAST_HOLD_S = 1.0 / FPS
 _CLOSING_S, _OPENING_S = 0.08, 0.06
-_TEETH_OPENING, _TEETH_JAW = 0.1, 0.2
+_GAP_SHARE, _FASTEST_S = 0.6, 0.03
+# The most that the lips and the jaw may be open in contact; lips after teeth, which they may follow at once.
+_CONTACT = {Closure.TEETH: (0.1, 0.2), Closure.LIPS: (0.0, 0.2)}
 _REST_AFTER_S, _REST_BEFORE_S, _REST_RAMP_S = 0.1, 0.08, 0.14
 
 
@@ -62,10 +64,7 @@ def articulate(phones: Sequence[Phone], times: np.ndarray) -> Articulation:
     unknown: Counter[str] = Counter()
     sounds = _sounds(phones, unknown)
     mouth = _blend(sounds, times)
-    opening, _, _, jaw = mouth.T
-    for sound in sounds:
-        if sound.viseme.closure is not Closure.NONE:
-            _close(opening, jaw, sound, times)
+    _close(mouth, [sound for sound in sounds if sound.viseme.closure is not Closure.NONE], times)
     for phone in _merged_pauses(phones):
         ends_speech = phone.end_s == phones[-1].end_s
         if phone.end_s - phone.start_s > (_REST_AFTER_S if ends_speech else PAUSE_AT_REST_S):
@@ -136,14 +135,25 @@ def _hold(sound: _Sound) -> tuple[float, float]:
     return min(sound.start_s, end - _LEAST_HOLD_S), end
 
 
-def _close(opening: np.ndarray, jaw: np.ndarray, sound: _Sound, times: np.ndarray) -> None:
-    """Bring the lips together, or the lower lip to the teeth, in place."""
-    first, last = _hold(sound)
-    near = slice(*np.searchsorted(times, (first - _CLOSING_S, last + _OPENING_S)))
-    closed = _plateau(times[near], first, last, _CLOSING_S, _OPENING_S)
-    lips = 0.0 if sound.viseme.closure is Closure.LIPS else _TEETH_OPENING
-    opening[near] += closed * (np.minimum(opening[near], lips) - opening[near])
-    jaw[near] += closed * (np.minimum(jaw[near], _TEETH_JAW) - jaw[near])
+def _close(mouth: np.ndarray, sounds: Sequence[_Sound], times: np.ndarray) -> None:
+    """Bring the lips together, or the lower lip to the teeth, in place.
+
+    Between closures that are close to each other the lips move faster, so that what lies between opens the mouth.
+    """
+    holds = [_hold(sound) for sound in sounds]
+    closed = {closure: np.zeros(len(times)) for closure in (Closure.TEETH, Closure.LIPS)}
+    for index, (sound, (first, last)) in enumerate(zip(sounds, holds, strict=True)):
+        since = first - holds[index - 1][1] if index > 0 else np.inf
+        until = holds[index + 1][0] - last if index + 1 < len(holds) else np.inf
+        closing = min(_CLOSING_S, max(_GAP_SHARE * since, _FASTEST_S))
+        opening = min(_OPENING_S, max(_GAP_SHARE * until, _FASTEST_S))
+        near = slice(*np.searchsorted(times, (first - closing, last + opening)))
+        track = closed[sound.viseme.closure]
+        track[near] = np.maximum(track[near], _plateau(times[near], first, last, closing, opening))
+    for closure, (lips, jaw) in _CONTACT.items():
+        for column, most in ((0, lips), (3, jaw)):
+            track = mouth[:, column]
+            track += closed[closure] * (np.minimum(track, most) - track)
 
 
 def _plateau(times: np.ndarray, first: float, last: float, before: float, after: float) -> np.ndarray:

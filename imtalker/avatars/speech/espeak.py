@@ -150,12 +150,12 @@ def _initialise(library: ctypes.CDLL) -> int:
 
 
 def _choose(library: ctypes.CDLL, voice: str) -> None:
-    variant = voice.partition("+")[2]
+    _, plus, variant = voice.partition("+")
     library.espeak_Info.restype = ctypes.c_char_p
     folder = ctypes.c_char_p()
     library.espeak_Info(ctypes.byref(folder))
     # An unknown variant would be ignored by the library.
-    known = not variant or (Path(os.fsdecode(folder.value or b"")) / "voices" / "!v" / variant).is_file()
+    known = not plus or (Path(os.fsdecode(folder.value or b"")) / "voices" / "!v" / variant).is_file()
     if not known or library.espeak_SetVoiceByName(voice.encode()) != _OK:
         raise ValueError(
             f"espeak-ng has no voice {voice!r}: expected a language such as 'en-us', with or without a variant as in "

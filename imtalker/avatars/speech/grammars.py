@@ -23,7 +23,7 @@ GRAMMARS: dict[str, Grammar] = {
             """
             {who} {does} {what} {where}. | {when}, {who} {does} {what}. | Why does everybody say that {who} {does}
             {what}? | Please, {ask} {where}, and {ask}! | I believe {who} {does} {what}, but nobody {knows} it. |
-            {when}, {where}, {who} {does} {what}; how {how}! | You {knows} it: {what} and {what}. | {what}? No,
+            {when}, {where}, {who} {does} {what}; how {how}! | Nobody {knows} it: {what} and {what}. | {what}? No,
             {what}.
             """
         ),

@@ -98,7 +98,7 @@ def lines(
     voice_split: Split = Split.TRAIN,
     languages: tuple[str, ...] = LANGUAGES,
 ) -> list[Line]:
-    """``count`` lines, the languages in turn, each with a voice, a rate of 130..215 words a minute and a pitch of 30..70.
+    """``count`` lines, the languages in turn, each with a voice, 130..215 words a minute and a pitch of 30..70.
 
     Raises ValueError for an unknown language, and where a language has fewer sentences.
     """

@@ -59,12 +59,13 @@ _VOWELS: dict[str, tuple[float, float, float]] = {
 }  # fmt: skip
 _REDUCED = frozenset("əɚɐᵻɪʊ")
 
-_BILABIAL = Viseme(0.0, 0.0, 0.0, 0.12, lips=1.0, shape=0.1, closure=Closure.LIPS)
+# Contact is imposed, so these need not pull hard.
+_BILABIAL = Viseme(0.0, 0.0, 0.0, 0.12, lips=0.35, shape=0.1, closure=Closure.LIPS)
 _CONSONANTS: tuple[tuple[str, Viseme], ...] = (
     ("mbɓʙ", _BILABIAL),
-    ("p", Viseme(0.0, 0.0, 0.0, 0.12, lips=1.0, shape=0.1, closure=Closure.LIPS, bursts=True)),
+    ("p", replace(_BILABIAL, bursts=True)),
     ("βɸ", Viseme(0.1, 0.0, 0.1, 0.15, lips=0.9, shape=0.15)),
-    ("fvɱʋⱱ", Viseme(0.08, 0.1, 0.0, 0.1, lips=1.0, shape=0.3, closure=Closure.TEETH)),
+    ("fvɱʋⱱ", Viseme(0.08, 0.1, 0.0, 0.1, lips=0.5, shape=0.3, closure=Closure.TEETH)),
     ("wʍɥ", Viseme(0.16, -0.6, 0.95, 0.18, lips=0.8, shape=0.9)),
     ("θð", Viseme(0.24, 0.15, 0.0, 0.2, lips=0.6, shape=0.25)),
     ("tʈ", Viseme(0.2, 0.1, 0.0, 0.15, lips=0.55, shape=0.15, bursts=True)),
