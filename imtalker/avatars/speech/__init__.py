@@ -1,0 +1,1 @@
+"""Speech with exact timing, and the faces people make while they talk."""
