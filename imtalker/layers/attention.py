@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,16 +55,25 @@ class MultiHeadAttention(nn.Module):
     def ranked(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, and int64 [B, N]: the key with the largest attention weight, averaged over heads.
 
-        Works through the queries in tiles, so the heads x N x M map never exists as a whole.
+        Works through the queries in tiles, so the heads x N x M map never exists as a whole. While training, fused
+        attention makes the output, so that no map has to be kept for the gradient.
         """
-        q = self.split(self.q_proj(query)) * (query.shape[-1] // self.num_heads) ** -0.5
-        per_row = q.shape[0] * self.num_heads * keys.shape[2]
+        if self.training:
+            with torch.no_grad():
+                best = [weights.sum(1).argmax(-1) for weights in self._weights(query, keys)]
+            return self(query, keys, values), torch.cat(best, 1)
         outputs, best = [], []
-        for tile in q.split(max(1, _TILE_VALUES // per_row), dim=2):
-            weights = (tile @ keys.transpose(2, 3)).softmax(-1)
+        for weights in self._weights(query, keys):
             outputs.append(weights @ values)
             best.append(weights.sum(1).argmax(-1))
         return self.join(torch.cat(outputs, 2)), torch.cat(best, 1)
+
+    def _weights(self, query: Tensor, keys: Tensor) -> Iterator[Tensor]:
+        """Attention weights of tiles of queries, [B, heads, n, M] each."""
+        q = self.split(self.q_proj(query)) * (query.shape[-1] // self.num_heads) ** -0.5
+        per_row = q.shape[0] * self.num_heads * keys.shape[2]
+        for tile in q.split(max(1, _TILE_VALUES // per_row), dim=2):
+            yield (tile @ keys.transpose(2, 3)).softmax(-1)
 
 
 class SelfAttentionBlock(nn.Module):

@@ -34,7 +34,9 @@ class ModulatedConv2d(nn.Module):
         energy = F.linear(style.square(), weight.square().sum((2, 3)))
         demodulation = torch.rsqrt(energy + 1e-8)[:, :, None, None]
         x = x * style[:, :, None, None]
-        if self.upsample:
+        if self.upsample and self.training:
+            x = F.conv_transpose2d(x, self.blur.composed(weight).transpose(0, 1), stride=2, padding=2)
+        elif self.upsample:
             x = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
         else:
             x = F.conv2d(x, weight, padding=1)

@@ -13,13 +13,26 @@ from imtalker.layers.equalised import BiasedLeakyReLU, Blur, EqualConv2d, EqualL
 from imtalker.layers.modulated import StyleConv
 
 
+class DownConv(nn.Sequential):
+    """Blur, 3x3 convolution with stride 2, biased leaky ReLU: halves the resolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            Blur(padding=2), EqualConv2d(inputs, outputs, 3, stride=2, bias=False), BiasedLeakyReLU(outputs)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        blur, conv, activate = self
+        return activate(F.conv2d(x, blur.composed(conv.weight * conv.scale), stride=2, padding=blur.padding))
+
+
 def conv_layer(inputs: int, outputs: int, *, downsample: bool = False) -> nn.Sequential:
     """An equalised 3x3 convolution and a biased leaky ReLU; blurred and with stride 2 when down-sampling."""
     if downsample:
-        conv = [Blur(padding=2), EqualConv2d(inputs, outputs, 3, stride=2, bias=False)]
-    else:
-        conv = [EqualConv2d(inputs, outputs, 3, padding=1, bias=False)]
-    return nn.Sequential(*conv, BiasedLeakyReLU(outputs))
+        return DownConv(inputs, outputs)
+    return nn.Sequential(EqualConv2d(inputs, outputs, 3, padding=1, bias=False), BiasedLeakyReLU(outputs))
 
 
 class MotionResidualBlock(nn.Module):
