@@ -75,7 +75,6 @@ class Blur(nn.Module):
         x = sum_of_shifts([x[..., i : i + height, :] for i in range(4)], rows)
         return sum_of_shifts([x[..., i : i + width] for i in range(4)], columns)
 
-
     def composed(self, weight: Tensor) -> Tensor:
         """Kernels [o, i, 3, 3] followed or preceded by this filter, as one of 6x6: [o, i, 6, 6].
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +18,15 @@ class DownConv(nn.Sequential):
     """Blur, 3x3 convolution with stride 2, biased leaky ReLU: halves the resolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(
-            Blur(padding=2), EqualConv2d(inputs, outputs, 3, stride=2, bias=False), BiasedLeakyReLU(outputs)
-        )
+        conv = EqualConv2d(inputs, outputs, 3, stride=2, bias=False)
+        super().__init__(Blur(padding=2), conv, BiasedLeakyReLU(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)
-        blur, conv, activate = self
-        return activate(F.conv2d(x, blur.composed(conv.weight * conv.scale), stride=2, padding=blur.padding))
+            return cast(Tensor, super().forward(x))
+        blur, conv, activate = cast(tuple[Blur, EqualConv2d, BiasedLeakyReLU], tuple(self))
+        x = F.conv2d(x, blur.composed(conv.weight * conv.scale), stride=2, padding=blur.padding)
+        return activate(x)
 
 
 def conv_layer(inputs: int, outputs: int, *, downsample: bool = False) -> nn.Sequential:

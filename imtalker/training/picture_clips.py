@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from imtalker.training.masks import eye_mask, mouth_mask
-from imtalker.training.renderer import PictureBatch
+from imtalker.training.pictures import PictureBatch
 
 ReadPicture = Callable[[Path], Tensor]
 """A file -> float [3, R, R] in 0..1."""
@@ -121,7 +121,8 @@ class PictureClips:
             targets.append(self._read(clip.frames[second]))
             negatives.append(self._read(other.frames[pick(len(other.frames))]))
             masks.append(face_mask(clip.landmarks[second], targets[-1].shape[-1]))
-        return PictureBatch(*(torch.stack(part) for part in (references, targets, negatives, masks)))
+        reference, target, negative, face = (torch.stack(part) for part in (references, targets, negatives, masks))
+        return PictureBatch(reference, target, negative, face)
 
 
 def face_mask(landmarks: Tensor, size: int) -> Tensor:

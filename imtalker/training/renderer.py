@@ -8,27 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imtalker.renderer.renderer import Renderer
+from imtalker.renderer.transfer import SourceMaps
 from imtalker.training.discriminator import TwoScales
+from imtalker.training.helpers import StateReadout, routing_loss
 from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss
+from imtalker.training.pictures import PictureBatch
 
 BETAS = (0.5, 0.999)
 LEARNING_RATE = 1e-4
 MAX_GRADIENT_NORM = 1.0
-
-
-@dataclass(frozen=True)
-class PictureBatch:
-    """All [B, 3, R, R] in 0..1."""
-
-    reference: Tensor
-    target: Tensor
-    """Another frame of the reference's clip."""
-    negative: Tensor
-    """A frame of another person."""
-    face: Tensor | None = None
-    """Weight of eyes and mouth in the target, [B, 1, R, R]: the sum of their masks; None for no such loss."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +31,9 @@ class RendererWeights:
     face: float = 100.0
     identity: float = 1.0
     adversarial: float = 1.0
+    routing: float = 0.0
+    readout: float = 0.0
+    """See `imtalker.training.helpers`; for batches with a truth."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +41,41 @@ class Prediction:
     frames: Tensor
     """[B, 3, R, R]"""
     code: Tensor
-    """The target's motion code, and what the adaptation makes of it for its own and for the negative's identity;
-    [B, dim_motion] each."""
-    adapted: Tensor
-    adapted_to_other: Tensor
+    """The driver's motion code, [B, dim_motion]."""
+    reference_code: Tensor
+    driving: list[Tensor]
+    """Motion maps of the attention levels."""
+    source: SourceMaps
+    """Of the references, one for each frame."""
+    adapted: tuple[Tensor, Tensor] | None
+    """What the adaptation makes of ``code`` for the target's and for the negative's identity."""
 
 
-def predict(renderer: Renderer, batch: PictureBatch) -> Prediction:
-    """Render the target's motion with the reference's face.
+def predict(renderer: Renderer, batch: PictureBatch, *, contrast: bool = True) -> Prediction:
+    """Render the driver's motion with the reference's face; ``adapted`` is made for ``contrast``.
 
     The identity encoder sees the three pictures one after the other, since batch norms in training mode mix a batch.
     """
+    driver = batch.target if batch.driver is None else batch.driver
+    each = len(driver) // len(batch.reference)
     features, own = renderer.encode_identity(batch.reference)
-    _, of_target = renderer.encode_identity(batch.target)
-    _, of_other = renderer.encode_identity(batch.negative)
-    source, code = renderer.encode_motion(batch.reference), renderer.encode_motion(batch.target)
-    maps = renderer.imt.prepare(renderer.motion_maps(source, own), features)
-    frames = renderer.frame_decoder(renderer.imt(renderer.motion_maps(code, own), maps))
-    return Prediction(frames, code, renderer.adapt(code, of_target), renderer.adapt(code, of_other))
+    reference_code, code = renderer.encode_motion(batch.reference), renderer.encode_motion(driver)
+    maps = renderer.imt.prepare(renderer.motion_maps(reference_code, own), features)
+    adapted = None
+    if contrast:
+        others = (renderer.encode_identity(pictures)[1] for pictures in (batch.target, batch.negative))
+        of_target, of_other = (
+            renderer.adapt(code, other.repeat_interleave(len(code) // len(other), 0)) for other in others
+        )
+        adapted = of_target, of_other
+    if each > 1:
+        own = own.repeat_interleave(each, 0)
+        maps = SourceMaps(
+            *([x.repeat_interleave(each, 0) for x in part] for part in (maps.keys, maps.values, maps.pooled))
+        )
+    driving = renderer.motion_maps(code, own)
+    frames = renderer.frame_decoder(renderer.imt(driving, maps))
+    return Prediction(frames, code, reference_code, driving, maps, adapted)
 
 
 class RendererTrainer:
@@ -79,8 +90,10 @@ class RendererTrainer:
         weights: RendererWeights | None = None,
         learning_rate: float = LEARNING_RATE,
         precision: torch.dtype = torch.float32,
+        average: float | None = None,
     ) -> None:
-        """``perceptual`` is a `PerceptualLoss`. Other precisions than float32 are used by autocast.
+        """``perceptual`` is a `PerceptualLoss`. Other precisions than float32 are used by autocast. ``average`` is the
+        decay of a running average of the renderer's weights, kept as `average`.
 
         All networks are on one device. In float16 gradients are scaled.
         """
@@ -89,7 +102,12 @@ class RendererTrainer:
         self.steps = 0
         self._device = next(renderer.parameters()).device
         self._precision = precision
-        self._optimiser = torch.optim.Adam(renderer.parameters(), learning_rate, BETAS)
+        self.readout = StateReadout(renderer.config.dim_motion).to(self._device) if self.weights.readout else None
+        self.average: AveragedModel | None = None
+        if average is not None:
+            self.average = AveragedModel(renderer, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
+        helpers = [] if self.readout is None else list(self.readout.parameters())
+        self._optimiser = torch.optim.Adam([*renderer.parameters(), *helpers], learning_rate, BETAS)
         self._adversary = torch.optim.Adam(
             discriminator.parameters(), learning_rate * (self.weights.adversarial or 1), BETAS
         )
@@ -113,7 +131,7 @@ class RendererTrainer:
         self._optimiser.zero_grad(set_to_none=True)
         for batch in batches:
             with self._autocast():
-                predictions.append(predict(self.renderer, batch))
+                predictions.append(predict(self.renderer, batch, contrast=bool(self.weights.identity)))
         if self.weights.adversarial:
             self._adversary.zero_grad(set_to_none=True)
             self.discriminator.requires_grad_(True)
@@ -131,8 +149,16 @@ class RendererTrainer:
             self._scalers[1].scale(found["total"] / len(batches)).backward()
             add({name: value.detach() for name, value in found.items()})
         self._update(self._optimiser, self.renderer, self._scalers[1])
+        if self.average is not None:
+            self.average.update_parameters(self.renderer)
         self.steps += 1
         return terms
+
+    def set_learning_rate(self, rate: float) -> None:
+        """From the next step on; the adversary's is ``weights.adversarial`` times that."""
+        for optimiser, factor in ((self._optimiser, 1.0), (self._adversary, self.weights.adversarial or 1.0)):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * factor
 
     def losses(self, batch: PictureBatch, prediction: Prediction) -> dict[str, Tensor]:
         """The renderer's terms, unweighted, and their weighted sum as ``total``."""
@@ -140,9 +166,19 @@ class RendererTrainer:
         found = {"pixels": (frames - batch.target).abs().mean()}
         if self.weights.perceptual or (self.weights.face and batch.face is not None):
             found["perceptual"], found["face"] = self.perceptual(frames, batch.target, batch.face)
-        found["identity"] = identity_distance_loss(prediction.code, prediction.adapted, prediction.adapted_to_other)
+        if prediction.adapted is not None:
+            found["identity"] = identity_distance_loss(prediction.code, *prediction.adapted)
         if self.weights.adversarial:
             found["adversarial"] = adversarial_loss(self.discriminator(frames))
+        if batch.truth is not None and self.weights.routing:
+            # As many steps, as many draws: a run that goes on draws what it would have drawn.
+            draw = torch.Generator().manual_seed(self.steps)
+            transfer = self.renderer.imt
+            found["routing"] = routing_loss(transfer, prediction.driving, prediction.source, batch.truth, draw)
+        if batch.truth is not None and self.readout is not None and self.weights.readout:
+            codes = torch.cat([prediction.reference_code, prediction.code])
+            states = torch.cat([batch.truth.reference_state, batch.truth.target_state])
+            found["readout"] = self.readout(codes, states)
         weighted = [getattr(self.weights, name) * value for name, value in found.items()]
         return found | {"total": torch.stack(weighted).sum()}
 
@@ -155,6 +191,8 @@ class RendererTrainer:
             "adversary": self._adversary.state_dict(),
             "scalers": [scaler.state_dict() for scaler in self._scalers],
             "steps": self.steps,
+            "average": None if self.average is None else self.average.state_dict(),
+            "readout": None if self.readout is None else self.readout.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -165,6 +203,9 @@ class RendererTrainer:
         for scaler, kept in zip(self._scalers, state["scalers"], strict=True):
             scaler.load_state_dict(kept)
         self.steps = state["steps"]
+        for helper, kept in ((self.average, state["average"]), (self.readout, state["readout"])):
+            if helper is not None:
+                helper.load_state_dict(kept)
 
     def _autocast(self) -> torch.autocast:
         enabled = self._precision != torch.float32

@@ -16,7 +16,8 @@ from imtalker.training.discriminator import TwoScales
 from imtalker.training.flow_matching import training_losses
 from imtalker.training.generator import GeneratorTrainer
 from imtalker.training.perceptual import PerceptualLoss, Structure
-from imtalker.training.renderer import PictureBatch, RendererTrainer, RendererWeights
+from imtalker.training.pictures import PictureBatch
+from imtalker.training.renderer import RendererTrainer, RendererWeights
 from tests.imtalker.test_renderer import SMALL
 from tests.imtalker.test_sampler import CONFIG
 from tests.imtalker.training.test_losses import batch as motion_batch
