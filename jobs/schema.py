@@ -7,11 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
-from jobs.document import read_document
 from manifests.uri import absolute, resolve
 from pipeline.config import RunSettings, Settings
+from pipeline.document import parse_document, read_document
 from pipeline.errors import CannotRun
 
 _SECRET = ("storage_options", "env_vars")
@@ -97,31 +97,7 @@ def load_job(path: str | Path) -> Job:
 
 def parse_job(document: Mapping[str, Any], source: str) -> Job:
     """Check plain values as a job; ``source`` says in errors where they come from. Raises `CannotRun`."""
-    try:
-        return Job.model_validate(document)
-    except ValidationError as exc:
-        lines = [f"  {_explained(error)}" for error in exc.errors(include_url=False, include_context=False)]
-        raise CannotRun("\n".join([f"{source}: not a valid job:", *lines])) from None
-
-
-def _explained(error: Mapping[str, Any]) -> str:
-    location = error["loc"]
-    name = ".".join(map(str, location))
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        close = get_close_matches(str(location[-1]), known, n=1)
-        return f"{name}: unknown key; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}")
-    if error["type"] == "missing":
-        return f"{name}: required, but absent"
-    shown = isinstance(error["input"], str | int | float) and not set(_SECRET) & set(location)
-    return f"{name}: {error['msg']}" + (f", found {error['input']!r}" if shown else "")
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Job
-    for name in location:
-        model = model.model_fields[str(name)].annotation  # type: ignore[assignment]
-    return list(model.model_fields)
+    return parse_document(Job, document, source, secret=_SECRET)
 
 
 def _path(name: str) -> list[str]:

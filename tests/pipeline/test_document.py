@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.document import read_document
+from pipeline.document import read_document
 from pipeline.errors import CannotRun
 
 
