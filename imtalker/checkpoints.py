@@ -33,6 +33,7 @@ __all__ = [
     "Kind",
     "checkpoint_kind",
     "encoder_file",
+    "load_audio_encoder",
     "load_generator",
     "load_renderer",
     "save_generator",
@@ -133,9 +134,19 @@ def load_generator(
     # Constructed, never loaded: the published implementation copies parameters only.
     generator.fmt.rotary_emb = RotaryEmbedding(config.dim_h // config.num_heads)
     state["fmt.rotary_emb.inv_freq"] = generator.fmt.rotary_emb.inv_freq
-    # Unused in evaluation, and absent from encoders that were trained without masking.
-    state.setdefault(_AUDIO + "masked_spec_embed", torch.zeros(config.wav2vec2.hidden_size))
+    _complete(state, config.wav2vec2)
     return _fill(generator, state, path)
+
+
+def load_audio_encoder(generator: MotionGenerator, folder: str | Path) -> None:
+    """Put the wav2vec2 of a hub folder into ``generator``, whose config says its sizes.
+
+    Raises CheckpointError if the folder can't be read, or its model is another one than the config's.
+    """
+    state = _read_audio_encoder(Path(folder), generator.config.wav2vec2)
+    _complete(state, generator.config.wav2vec2)
+    _check(state, {key: x for key, x in generator.state_dict().items() if key.startswith(_AUDIO)}, Path(folder))
+    generator.load_state_dict(state, strict=False)
 
 
 def save_renderer(renderer: Renderer, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
@@ -218,6 +229,11 @@ def _read_audio_encoder(folder: Path, config: AudioEncoderConfig) -> State:
     weights = read_safetensors(file) if file.suffix == ".safetensors" else read_torch_file(file)
     kept = {key: value for key, value in weights.items() if not key.startswith(_ENCODER_SKIPPED)}
     return {_AUDIO + key: value for key, value in _renamed(kept, _ENCODER_PREFIX, file).items()}
+
+
+def _complete(state: State, config: AudioEncoderConfig) -> None:
+    # Unused in evaluation, and absent from encoders that were trained without masking.
+    state.setdefault(_AUDIO + "masked_spec_embed", torch.zeros(config.hidden_size))
 
 
 def _check_encoder_config(path: Path, config: AudioEncoderConfig) -> None:

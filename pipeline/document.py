@@ -71,6 +71,8 @@ def parse_document(
 def _explained(model: type[BaseModel], error: Mapping[str, Any], secret: Collection[str]) -> str:
     location = error["loc"]
     name = ".".join(map(str, location))
+    if not location:
+        return str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
         close = get_close_matches(str(location[-1]), known, n=1)

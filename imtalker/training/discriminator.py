@@ -91,10 +91,17 @@ def with_deviation(x: Tensor) -> Tensor:
     Groups have up to four pictures, taken ``B / group`` apart. Raises ValueError for a batch that doesn't split.
     """
     batch, channels, height, width = x.shape
+    check_batch(batch)
     group = min(batch, _GROUP)
-    if batch % group:
-        raise ValueError(f"the batch must be below {_GROUP} or a multiple of it, found {batch}")
     apart = x.view(group, batch // group, channels, height, width)
     deviation = (apart.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
     channel = deviation.repeat(group).view(batch, 1, 1, 1).expand(-1, 1, height, width)
     return torch.cat([x, channel], 1)
+
+
+def check_batch(pictures: int) -> None:
+    """Raises ValueError for a number of pictures that doesn't split into groups."""
+    if pictures % min(pictures, _GROUP):
+        raise ValueError(
+            f"the batch of the discriminator must be below {_GROUP} or a multiple of it, found {pictures} pictures"
+        )

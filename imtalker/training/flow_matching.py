@@ -10,6 +10,7 @@ from torch import Tensor
 from imtalker.generator.conditions import Conditions
 from imtalker.generator.generator import MotionGenerator
 from imtalker.training.losses import flow_matching_loss, velocity_loss
+from imtalker.training.share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,31 @@ class Losses:
 
 
 def training_losses(
-    generator: MotionGenerator, batch: MotionBatch, draw: torch.Generator, dropout: Dropout | None = None
+    generator: MotionGenerator,
+    batch: MotionBatch,
+    draw: torch.Generator,
+    dropout: Dropout | None = None,
+    share: Share = ALONE,
 ) -> Losses:
     """Losses of a batch at random times with random noise, conditions dropped at random.
 
-    ``draw``, on the CPU, decides all of that. The reference is never dropped.
+    ``draw``, on the CPU, decides all of that. The reference is never dropped. With a ``share`` the batch is this
+    process's part, of the same size as the others', and chance is what it would be for the whole.
     """
-    dropout = dropout or Dropout()
+    chance = _Chance(draw, dropout or Dropout(), share)
     rows, past = len(batch.motion), generator.config.num_prev_frames
     like = batch.motion
     before, now = batch.motion[:, :past], batch.motion[:, past:]
-    t = torch.rand(rows, generator=draw).to(like)
-    noise = torch.randn(now.shape, generator=draw).to(like)
+    t = share.rows(torch.rand(rows * share.size, generator=draw)).to(like)
+    noise = share.rows(torch.randn(rows * share.size, *now.shape[1:], generator=draw)).to(like)
     projected = generator.project(batch.audio, pose=batch.pose, camera=batch.camera, gaze=batch.gaze)
     conditions = Conditions(
         *(
-            _dropped(sequence, past, dropout, draw)
+            chance.dropped(sequence, past)
             for sequence in (projected.audio, projected.pose, projected.camera, projected.gaze)
         )
     )
-    before = before * _kept(rows, dropout.before, draw, like)
+    before = before * chance.kept(chance.dropout.before, like)
     return losses_at(generator, replace(batch, motion=torch.cat([before, now], 1)), conditions, t, noise)
 
 
@@ -84,13 +90,21 @@ def losses_at(
     return Losses(flow_matching_loss(velocity, now, noise), velocity_loss(velocity, now, noise))
 
 
-def _dropped(sequence: Tensor, past: int, dropout: Dropout, draw: torch.Generator) -> Tensor:
-    """Zeros in place of a row's context, and of its other frames, as chance decides."""
-    before = sequence[:, :past] * _kept(len(sequence), dropout.before, draw, sequence)
-    now = sequence[:, past:] * _kept(len(sequence), dropout.now, draw, sequence)
-    return torch.cat([before, now], 1)
+@dataclass(frozen=True)
+class _Chance:
+    """What decides which conditions are dropped."""
 
+    draw: torch.Generator
+    dropout: Dropout
+    share: Share
 
-def _kept(rows: int, probability: float, draw: torch.Generator, like: Tensor) -> Tensor:
-    """[rows, 1, 1]: 0 with the probability, else 1."""
-    return (torch.rand(rows, 1, 1, generator=draw) >= probability).to(like)
+    def dropped(self, sequence: Tensor, past: int) -> Tensor:
+        """Zeros in place of a row's context, and of its other frames."""
+        before = sequence[:, :past] * self.kept(self.dropout.before, sequence)
+        now = sequence[:, past:] * self.kept(self.dropout.now, sequence)
+        return torch.cat([before, now], 1)
+
+    def kept(self, probability: float, like: Tensor) -> Tensor:
+        """[rows, 1, 1]: 0 with the probability, else 1."""
+        drawn = torch.rand(len(like) * self.share.size, 1, 1, generator=self.draw)
+        return (self.share.rows(drawn) >= probability).to(like)

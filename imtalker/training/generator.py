@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from imtalker.generator.generator import MotionGenerator
 from imtalker.training.flow_matching import Dropout, MotionBatch, training_losses
 from imtalker.training.renderer import BETAS, LEARNING_RATE
+from imtalker.training.schedule import scheduled
+from imtalker.training.share import ALONE, Share
 
 EMA_DECAY = 0.9999
 FLOOR = 1e-5
@@ -30,36 +32,53 @@ class GeneratorTrainer:
         learning_rate: float = LEARNING_RATE,
         decay: float = EMA_DECAY,
         precision: torch.dtype = torch.float32,
+        share: Share = ALONE,
     ) -> None:
-        """The learning rate falls along a cosine over ``total_steps``; ``seed`` decides times, noise and dropout."""
+        """The learning rate falls along a cosine over ``total_steps``; ``seed`` decides times, noise and dropout.
+
+        Other precisions than float32 are used by autocast; in float16 gradients are scaled.
+        """
         self.generator = generator
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.steps = 0
         self._dropout = dropout
+        self._share = share
+        self._rates = learning_rate, min(FLOOR, learning_rate), total_steps
         self._draw = torch.Generator().manual_seed(seed)
         self._device = next(generator.parameters()).device
         self._precision = precision
         trained = [p for p in generator.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(trained, learning_rate, BETAS)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self._optimiser, total_steps, eta_min=min(FLOOR, learning_rate)
-        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == torch.float16)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        rate, floor, steps = self._rates
+        return scheduled(self.steps, steps, rate, floor)
 
     def step(self, batches: Sequence[MotionBatch]) -> dict[str, float]:
-        """One update from one batch, or from several whose gradients are averaged. Returns the means of both terms."""
+        """One update from one batch, or from several whose gradients are averaged.
+
+        Returns the means of both terms over the batches, their sum as ``total``, and the learning rate.
+        """
         self.generator.train()
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.learning_rate
         self._optimiser.zero_grad(set_to_none=True)
         terms = {"flow_matching": 0.0, "velocity": 0.0, "total": 0.0}
         enabled = self._precision != torch.float32
         for batch in batches:
             with torch.autocast(self._device.type, self._precision if enabled else None, enabled=enabled):
-                losses = training_losses(self.generator, batch, self._draw, self._dropout)
-            (losses.total / len(batches)).backward()
+                losses = training_losses(self.generator, batch, self._draw, self._dropout, self._share)
+            self._scaler.scale(losses.total / len(batches)).backward()
             for name in terms:
                 terms[name] += getattr(losses, name).item() / len(batches)
-        self._optimiser.step()
-        self._schedule.step()
+        self._share.average(p.grad for p in self.generator.parameters() if p.grad is not None)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
         self.average.update_parameters(self.generator)
+        terms["learning_rate"] = self.learning_rate
         self.steps += 1
         return terms
 
@@ -69,7 +88,7 @@ class GeneratorTrainer:
             "generator": self.generator.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
             "draw": self._draw.get_state(),
             "steps": self.steps,
         }
@@ -78,6 +97,7 @@ class GeneratorTrainer:
         self.generator.load_state_dict(state["generator"])
         self.average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.load_state_dict(state["schedule"])
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
         self._draw.set_state(state["draw"])
         self.steps = state["steps"]

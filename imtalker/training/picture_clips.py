@@ -21,10 +21,12 @@ from imtalker.training.pictures import PictureBatch
 ReadPicture = Callable[[Path], Tensor]
 """A file -> float [3, R, R] in 0..1."""
 
+TRAINED_ON = 500
+"""How many clips are for training, by name; the rest is for validation."""
+
 _UNITS = 512
 _POINTS = 68
 _FEWEST = 26
-_TRAINED_ON = 500
 _SUFFIXES = (".png", ".jpg")
 
 
@@ -95,11 +97,11 @@ class PictureClips:
     def __init__(self, root: Path, split: Literal["train", "validation"], read: ReadPicture) -> None:
         """Raises PictureClipError when there are fewer than two clips."""
         clips = find_clips(root)
-        self.clips = clips[:_TRAINED_ON] if split == "train" else clips[_TRAINED_ON:]
+        self.clips = clips[:TRAINED_ON] if split == "train" else clips[TRAINED_ON:]
         if len(self.clips) < 2:
             raise PictureClipError(
                 f"{root}: {len(self.clips)} clips for {split}, at least 2 are needed (those of {_FEWEST} frames or "
-                f"more that have landmarks; the first {_TRAINED_ON} are for training, the rest for validation)"
+                f"more that have landmarks; the first {TRAINED_ON} are for training, the rest for validation)"
             )
         self._read = read
 

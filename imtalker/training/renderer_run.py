@@ -1,24 +1,34 @@
-"""A training of the renderer on avatars, from its settings to its checkpoint."""
+"""A training of the renderer, from its settings to its checkpoint and its weights."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from imtalker.avatars.identity import World
+from imtalker.checkpoints import load_renderer, save_renderer
 from imtalker.config import RendererConfig
 from imtalker.renderer.renderer import Renderer
-from imtalker.training.avatar_pictures import AvatarPool
-from imtalker.training.discriminator import TwoScales
-from imtalker.training.loop import Report, train
+from imtalker.training.contact_sheet import contact_sheet
+from imtalker.training.discriminator import TwoScales, check_batch
+from imtalker.training.loop import Pace, Report, Validation, Watch, train
 from imtalker.training.perceptual import PerceptualLoss, Structure
+from imtalker.training.picture_data import AvatarPictures, PictureData, placed
 from imtalker.training.pictures import PictureBatch
-from imtalker.training.renderer import RendererTrainer, RendererWeights
+from imtalker.training.renderer import RendererTrainer, RendererWeights, predict
+from imtalker.training.schedule import scheduled
+from imtalker.training.share import ALONE, Share
+
+WEIGHTS = "renderer.safetensors"
+"""The averaged weights in a run's folder; `imtalker.load_renderer` reads them."""
+
+_SHOWN = 6
+"""References that validation looks at."""
 
 
 @dataclass(frozen=True)
@@ -49,59 +59,148 @@ class RendererRun:
     pool_steps: int = 10_000
     """After so many steps new avatars are drawn."""
     discriminator_width: int = 64
+    accumulate: int = 1
+    """Parts that a batch is worked through in."""
 
 
-def train_renderer(run: RendererRun, folder: Path, device: torch.device | str, report: Report) -> RendererTrainer:
-    """Train, or go on training, in ``folder``."""
+class SharedRendererTrainer(RendererTrainer):
+    """A `RendererTrainer` among others: gradients and running statistics are averaged over the processes."""
+
+    def __init__(
+        self, renderer: Renderer, discriminator: TwoScales, perceptual: nn.Module, *, share: Share, **options: object
+    ) -> None:
+        super().__init__(renderer, discriminator, perceptual, **options)  # type: ignore[arg-type]
+        self._share = share
+
+    def step(self, batches: Sequence[PictureBatch]) -> dict[str, float]:
+        """As `RendererTrainer.step`, and the learning rate."""
+        return super().step(batches) | {"learning_rate": self._optimiser.param_groups[0]["lr"]}
+
+    def _update(self, optimiser: torch.optim.Optimizer, network: nn.Module, scaler: torch.amp.GradScaler) -> None:
+        trained = [p for group in optimiser.param_groups for p in group["params"]]
+        self._share.average(p.grad for p in trained if p.grad is not None)
+        self._share.average(buffer for buffer in network.buffers() if buffer.is_floating_point())
+        super()._update(optimiser, network, scaler)
+
+
+def train_renderer(
+    run: RendererRun,
+    folder: Path,
+    device: torch.device | str,
+    report: Report,
+    *,
+    data: PictureData | None = None,
+    network: nn.Module | None = None,
+    start: Path | None = None,
+    watch: Watch | None = None,
+    pace: Pace | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    share: Share = ALONE,
+) -> RendererTrainer:
+    """Train, or go on training, in ``folder``.
+
+    ``data`` are the avatars of `avatar_pictures`, if not said otherwise; ``network`` compares pictures (`VGG19`, else
+    `Structure`). ``start`` is a checkpoint whose weights a new run begins with. For the rest see `loop.train`.
+
+    Raises ValueError for a batch that can't be cut, and CheckpointError for a start of other sizes or weights that
+    are no longer finite.
+    """
+    _check(run, share)
     torch.manual_seed(run.seed)
     renderer = Renderer(run.renderer).to(device)
-    trainer = RendererTrainer(
+    if start is not None:
+        renderer.load_state_dict(load_renderer(start, config=run.renderer).state_dict())
+    trainer = SharedRendererTrainer(
         renderer,
         TwoScales(run.renderer.resolution, run.discriminator_width).to(device),
-        PerceptualLoss(Structure()).to(device),
+        PerceptualLoss(network or Structure()).to(device),
         weights=run.weights,
         learning_rate=run.learning_rate,
         precision=getattr(torch, run.precision),
         average=run.average,
+        share=share,
     )
-    pools: dict[int, AvatarPool] = {}
+    data = data or avatar_pictures(run, folder, share)
+    averaged = renderer if trainer.average is None else cast(Renderer, trainer.average.module)
 
     def batches(step: int) -> list[PictureBatch]:
-        number = step // run.pool_steps
-        if number not in pools:
-            pools.clear()
-            seed = run.seed * 1000 + number
-            path = folder / "pools" / f"{seed}.safetensors"
-            size = run.renderer.resolution
-            pools[number] = AvatarPool.kept(path, seed, run.pool_groups, run.pool_states, size, run.world)
-        draw = torch.Generator().manual_seed(run.seed * 1_000_003 + step)
-        batch = pools[number].batch(run.references, run.targets, draw, run.strangers)
-        return [_placed(batch, device)]
+        parts = data.parts(step, share.parts(run.accumulate), run.accumulate * share.size)
+        return [placed(part, device) for part in parts]
 
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
         left = max(0.0, 1 - step / run.helped)
         trainer.weights = replace(run.weights, routing=left * run.weights.routing, readout=left * run.weights.readout)
 
-    train(trainer, batches, folder, steps=run.steps, before=before, report=report)
+    shown = data.held_out(_SHOWN) if share.first else None
+
+    def validate() -> Validation:
+        assert shown is not None  # noqa: S101  (it is not called without)
+        return validated(averaged, placed(shown, device), trainer.perceptual, trainer.steps)
+
+    train(
+        trainer,
+        batches,
+        folder,
+        steps=run.steps,
+        before=before,
+        report=report,
+        watch=watch,
+        pace=pace,
+        validate=None if shown is None else validate,
+        export=lambda: save_renderer(averaged, folder / WEIGHTS),
+        stop=stop,
+        share=share,
+        device=device,
+    )
     return trainer
 
 
-def scheduled(step: int, steps: int, rate: float, floor: float, warmup: int) -> float:
-    """A linear warm-up, then half a cosine down to ``floor``."""
-    if step < warmup:
-        return rate * (step + 1) / warmup
-    along = (step - warmup) / max(1, steps - warmup)
-    return floor + (rate - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
+def avatar_pictures(run: RendererRun, folder: Path, share: Share = ALONE) -> AvatarPictures:
+    """The avatars of a run, kept under ``folder``."""
+    return AvatarPictures(
+        folder / "pools",
+        run.renderer.resolution,
+        seed=run.seed,
+        references=run.references,
+        targets=run.targets,
+        strangers=run.strangers,
+        world=run.world,
+        groups=run.pool_groups,
+        states=run.pool_states,
+        steps=run.pool_steps,
+        share=share,
+    )
 
 
-def _placed(batch: PictureBatch, device: torch.device | str) -> PictureBatch:
-    def place(values: Any) -> Any:
-        moved = {name: x.to(device) for name, x in vars(values).items() if isinstance(x, Tensor)}
-        return replace(values, **{name: as_channels_last(x) for name, x in moved.items()})
+@torch.no_grad()
+def validated(renderer: Renderer, batch: PictureBatch, perceptual: nn.Module, step: int) -> Validation:
+    """L1, perceptual terms and PSNR (dB, peak 1, of the mean squared error) of a batch with one target a reference.
 
-    return replace(place(batch), truth=None if batch.truth is None else place(batch.truth))
+    The pictures: reference, driver, rendered, truth.
+    """
+    training = renderer.training
+    renderer.eval()
+    frames = predict(renderer, batch, contrast=False).frames.float()
+    renderer.train(training)
+    whole, face = perceptual(frames, batch.target, batch.face)
+    difference = frames - batch.target
+    losses = {
+        "pixels": difference.abs().mean().item(),
+        "perceptual": whole.item(),
+        "face": face.item(),
+        "psnr_db": -10 * difference.square().mean().log10().item(),
+    }
+    driver = batch.target if batch.driver is None else batch.driver
+    return Validation(step, losses, contact_sheet([batch.reference, driver, frames, batch.target]))
 
 
-def as_channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+def _check(run: RendererRun, share: Share) -> None:
+    parts = run.accumulate * share.size
+    if run.references % parts:
+        raise ValueError(
+            f"a batch of {run.references} can't be cut into {parts} equal parts "
+            f"({run.accumulate} in turn on each of {share.size} workers)"
+        )
+    if run.weights.adversarial:
+        check_batch(run.references // parts * run.targets)

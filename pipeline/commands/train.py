@@ -1,0 +1,77 @@
+"""``imtalker train``: the two trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+train_app = typer.Typer(help="Train the two networks.", no_args_is_help=True)
+
+_INTERRUPTED = 130
+
+Config = Annotated[Path | None, typer.Option("--config", help="settings (YAML); flags win over it")]
+Output = Annotated[Path | None, typer.Option(help="folder of the checkpoint, the log and the weights")]
+Model = Annotated[str | None, typer.Option(help="preset whose sizes are taken")]
+Start = Annotated[Path | None, typer.Option(help="checkpoint whose weights a new training begins with")]
+Steps = Annotated[int | None, typer.Option(min=1, help="updates in all")]
+Batch = Annotated[int | None, typer.Option(min=1, help="size of an update, over all workers and parts")]
+Accumulate = Annotated[int | None, typer.Option(min=1, help="parts that a batch is worked through in")]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="auto: a GPU where there is one")]
+Precision = Annotated[Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="of autocast")]
+Workers = Annotated[int | None, typer.Option(min=1, help="processes that share every batch, through Ray Train")]
+GpusPerWorker = Annotated[float | None, typer.Option(min=0, help="default: 1 where the cluster has GPUs")]
+
+
+@train_app.command("renderer")
+def train_renderer(
+    config: Config = None,
+    output: Output = None,
+    data: Annotated[str | None, typer.Option(help="avatars, or a folder in the published layout")] = None,
+    model: Model = None,
+    start: Start = None,
+    vgg: Annotated[Path | None, typer.Option(help="VGG-19 of torchvision for the perceptual loss")] = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    accumulate: Accumulate = None,
+    device: Device = None,
+    precision: Precision = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+) -> None:
+    """Train the renderer, on drawn avatars or on frames of videos. Run it again to go on where it stopped."""
+    _train("RendererSettings", config, {name: value for name, value in locals().items() if name != "config"})
+
+
+@train_app.command("generator")
+def train_generator(
+    config: Config = None,
+    output: Output = None,
+    data: Annotated[Path | None, typer.Option(help="folder in the published layout")] = None,
+    model: Model = None,
+    start: Start = None,
+    audio_encoder: Annotated[
+        Path | None, typer.Option(help="wav2vec2 folder that made the clips' audio features")
+    ] = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    accumulate: Accumulate = None,
+    device: Device = None,
+    precision: Precision = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+) -> None:
+    """Train the motion generator, on motion and audio features. Run it again to go on where it stopped."""
+    _train("GeneratorSettings", config, {name: value for name, value in locals().items() if name != "config"})
+
+
+def _train(kind: Literal["RendererSettings", "GeneratorSettings"], config: Path | None, flags: dict[str, Any]) -> None:
+    from pipeline.progress import stderr_console
+    from pipeline.training import settings
+    from pipeline.training.start import start
+
+    try:
+        start(settings.load_settings(getattr(settings, kind), config, flags), stderr_console())
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None

@@ -1,0 +1,52 @@
+"""Starting a training: here, or on the workers of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from rich.console import Console
+
+from imtalker.training.loop import Watch
+from pipeline.talkers.imtalker import pick_device
+from pipeline.training.journal import Journal, tensorboard_installed
+from pipeline.training.progress import TrainingProgress
+from pipeline.training.record import check_record, has_checkpoint
+from pipeline.training.settings import GeneratorSettings, RendererSettings
+from pipeline.training.work import needs_vgg, work
+from pipeline.training.workers import train_on_workers
+
+Event = TypeVar("Event")
+
+
+def start(settings: RendererSettings | GeneratorSettings, console: Console) -> None:
+    """Train, or go on with the training in ``settings.output``.
+
+    Raises CannotRun when it can't, and KeyboardInterrupt when it was stopped; what was learnt is kept.
+    """
+    kind = "renderer" if isinstance(settings, RendererSettings) else "generator"
+    check_record(kind, settings)
+    with TrainingProgress(console, kind, settings.steps, settings.progress_seconds) as progress:
+        if needs_vgg(settings):
+            progress.say("perceptual loss: gradients and local contrast, as no VGG-19 is given (vgg)")
+        if not tensorboard_installed():
+            progress.say("TensorBoard is not installed (pip install 'imtalker[train]'): log.jsonl alone is written")
+        if has_checkpoint(settings.output):
+            progress.say(f"going on from the checkpoint in {settings.output}")
+        if settings.workers > 1:
+            train_on_workers(settings, progress)
+            return
+        with Journal(settings.output) as journal:
+            watch = Watch(
+                stepped=_each(journal.stepped, progress.stepped),
+                validated=_each(journal.validated, progress.validated),
+            )
+            work(settings, pick_device(settings.device), _each(journal.reported, progress.reported), watch)
+
+
+def _each(*told: Callable[[Event], None]) -> Callable[[Event], None]:
+    def tell(event: Event) -> None:
+        for one in told:
+            one(event)
+
+    return tell
