@@ -14,6 +14,9 @@ _WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0,
 """VGG-19 (arXiv 1409.1556) up to ReLU 5_1: widths of its convolutions, 0 for a pooling layer."""
 _ENDS = (2, 7, 12, 21, 30)
 """Where its five slices end, in layers of torchvision's ``features``: behind ReLU 1_1, 2_1, 3_1, 4_1, 5_1."""
+VGG_RESOLUTION = 128
+"""The smallest pictures whose pyramid `VGG19` can look at."""
+
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

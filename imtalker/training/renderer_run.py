@@ -27,6 +27,9 @@ from imtalker.training.share import ALONE, Share
 WEIGHTS = "renderer.safetensors"
 """The averaged weights in a run's folder; `imtalker.load_renderer` reads them."""
 
+POOLS = "pools"
+"""Where drawn avatars lie in a run's folder."""
+
 _SHOWN = 6
 """References that validation looks at."""
 
@@ -159,7 +162,7 @@ def train_renderer(
 def avatar_pictures(run: RendererRun, folder: Path, share: Share = ALONE) -> AvatarPictures:
     """The avatars of a run, kept under ``folder``."""
     return AvatarPictures(
-        folder / "pools",
+        folder / POOLS,
         run.renderer.resolution,
         seed=run.seed,
         references=run.references,

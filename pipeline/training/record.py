@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from imtalker.training.loop import CHECKPOINT
+from imtalker.training.renderer_run import POOLS
 from pipeline.errors import CannotRun
 from pipeline.training.settings import GeneratorSettings, RendererSettings
 
@@ -34,18 +37,20 @@ _FREE = {
 def check_record(kind: str, settings: RendererSettings | GeneratorSettings) -> None:
     """Compare the settings with those that the folder's training began with, or write them down.
 
-    Raises CannotRun when the folder holds another training.
+    A training without checkpoint has learnt nothing yet: it is begun anew, and the avatars of other settings are
+    removed. Raises CannotRun when the folder holds another training.
     """
     path = settings.output / RECORD
     wanted = {"kind": kind, **settings.model_dump(mode="json", exclude=_FREE)}
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if found != wanted and not has_checkpoint(settings.output):
+            shutil.rmtree(settings.output / POOLS, ignore_errors=True)
             partial = path.with_suffix(".part")
             partial.write_text(json.dumps(wanted, indent=1) + "\n")
             partial.replace(path)
             return
-        found: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as exc:
         raise CannotRun(f"{settings.output} can't be used: {exc}") from exc
     names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
@@ -63,6 +68,5 @@ def check_record(kind: str, settings: RendererSettings | GeneratorSettings) -> N
 
 
 def has_checkpoint(folder: Path) -> bool:
-    from imtalker.training.loop import CHECKPOINT
-
+    """Whether a training has begun there."""
     return (folder / CHECKPOINT).exists()

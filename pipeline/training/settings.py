@@ -11,6 +11,8 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 
 from imtalker.config import GeneratorConfig, RendererConfig
 from imtalker.presets import find_preset
+from imtalker.training.discriminator import check_batch
+from imtalker.training.perceptual import VGG_RESOLUTION
 from pipeline.config import InputLimits, Settings
 from pipeline.document import parse_document, read_document
 
@@ -102,9 +104,18 @@ class RendererSettings(TrainingSettings):
     def config(self) -> RendererConfig:
         return sized(find_preset(self.model).renderer, self.sizes)
 
+    @property
+    def targets(self) -> int:
+        """Pictures to make of each reference: a clip gives one."""
+        return self.avatars.targets if self.data == AVATARS else 1
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        _ = self.config
+        config = sized(find_preset(self.model).renderer, self.sizes)
+        if self.vgg is not None and config.resolution < VGG_RESOLUTION:
+            raise ValueError(f"vgg needs pictures of {VGG_RESOLUTION} pixels or more, found {config.resolution}")
+        if self.weights.adversarial:
+            check_batch(self.batch // (self.accumulate * self.workers) * self.targets)
         return self
 
 
@@ -131,12 +142,12 @@ class GeneratorSettings(TrainingSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        _ = self.config
         if self.start is None and self.audio_encoder is None and find_preset(self.model).weights != "seeded":
             raise ValueError(
                 "give audio_encoder, the wav2vec2 folder that made the clips' audio features, or start, a checkpoint "
                 "that holds it: it becomes part of the generator's file"
             )
+        sized(find_preset(self.model).generator, self.sizes)
         return self
 
 

@@ -97,7 +97,7 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         steps=settings.steps,
         seed=settings.seed,
         references=settings.batch,
-        targets=avatars.targets,
+        targets=settings.targets,
         strangers=avatars.strangers,
         learning_rate=settings.learning_rate,
         floor=settings.floor,
@@ -115,8 +115,8 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
     )
     if settings.data == AVATARS:
         return run
-    # Nothing is known of photographs, so nothing helps; a clip gives one target for each reference.
-    return replace(run, targets=1, weights=replace(run.weights, routing=0.0, readout=0.0))
+    # Nothing is known of photographs, so nothing helps.
+    return replace(run, weights=replace(run.weights, routing=0.0, readout=0.0))
 
 
 def picture_reader(size: int, limits: InputLimits) -> ReadPicture:

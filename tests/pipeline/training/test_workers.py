@@ -1,0 +1,75 @@
+"""Several workers on a real Ray: the same training as one process's."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from imtalker.checkpoints import load_generator
+from pipeline.cluster import connected
+from pipeline.errors import CannotRun
+from pipeline.training.settings import GeneratorSettings
+from pipeline.training.start import start
+from pipeline.training.workers import placement
+from tests.pipeline.training.clips import generator_document, motion_clips
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return motion_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with connected(num_cpus=2):
+        yield
+
+
+def train(document: dict[str, object]) -> str:
+    console = Console(file=io.StringIO(), width=500)
+    start(GeneratorSettings.model_validate(document), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def moments(folder: Path) -> list[torch.Tensor]:
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert state["steps"] == 4
+    return [kept["exp_avg"] for kept in state["optimiser"]["state"].values()]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_workers_train_as_one_and_go_on(data: Path, tmp_path: Path) -> None:
+    """Half of the batch each, from the checkpoint of one that had the whole batch.
+
+    The means of gradients that Adam keeps are compared: of a gradient that is zero but for rounding it makes a whole
+    step, of either sign.
+    """
+    train(generator_document(data, tmp_path / "one", steps=4, report_every=1))
+    train(generator_document(data, tmp_path / "two", steps=2, report_every=1))
+    said = train(generator_document(data, tmp_path / "two", steps=4, report_every=1, workers=2))
+    assert "going on from the checkpoint" in said and "generator: 4/4, loss" in said and "validation at 4" in said
+    one, two = (moments(tmp_path / name) for name in ("one", "two"))
+    assert max(moment.abs().max() for moment in one) > 1e-2
+    for found, expected in zip(two, one, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
+    assert load_generator(tmp_path / "two" / "generator.safetensors").config.dim_h == 32
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
+    losses = [[json.loads(line).get("total") for line in log] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert (tmp_path / "two" / "tensorboard").is_dir()
+
+
+def test_workers_that_cant_be_placed_are_refused(tmp_path: Path) -> None:
+    settings = GeneratorSettings.model_validate(generator_document(tmp_path, tmp_path, steps=1, workers=4, batch=8))
+    assert placement(settings, {"CPU": 64.0}) == {"CPU": 8.0, "GPU": 0.0}
+    assert placement(settings.model_copy(update={"device": "auto"}), {"CPU": 8.0, "GPU": 4.0}) == {"CPU": 2, "GPU": 1}
+    with pytest.raises(CannotRun, match="4 workers need 4 CPUs, the cluster has 2"):
+        placement(settings, {"CPU": 2.0})
+    with pytest.raises(CannotRun, match="4 workers need 4 GPUs, the cluster has 2"):
+        placement(settings.model_copy(update={"device": "auto"}), {"CPU": 8.0, "GPU": 2.0})
