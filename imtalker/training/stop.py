@@ -15,23 +15,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def until_signal() -> Iterator[Callable[[], bool]]:
     """A function that says whether SIGINT or SIGTERM has come since.
 
-    The second one does what it did before. Only the main thread can listen; elsewhere none ever comes.
+    A second Ctrl-C does what it did before; a second SIGTERM, as `timeout` sends it to a process and to its group,
+    changes nothing. Only the main thread can listen; elsewhere no signal ever comes.
     """
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
     def note(number: int, frame: FrameType | None) -> None:
         came.set()
-        restore()
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
     before = {number: signal.signal(number, note) for number in _SIGNALS}
     try:
         yield came.is_set
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)

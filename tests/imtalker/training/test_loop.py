@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from imtalker.training.loop import CHECKPOINT, LOG, Pace, Progress, Validation, Watch, resume, train
+from imtalker.training.stop import until_signal
 from tests.imtalker.training.test_trainers import same
 
 
@@ -87,6 +88,17 @@ def test_a_signal_ends_it_between_two_steps(tmp_path: Path, number: signal.Signa
     assert kept(tmp_path / "parts").steps == 5
     train(Line(), batches, tmp_path / "parts", steps=9)
     assert same(kept(tmp_path / "parts").state_dict(), whole.state_dict())
+
+
+def test_only_a_second_interrupt_is_impatient() -> None:
+    with until_signal() as signalled:
+        assert not signalled()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signalled()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_beside_the_main_thread_a_wish_ends_it(tmp_path: Path) -> None:

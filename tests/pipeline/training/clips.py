@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from PIL import Image
 
 from imtalker.training.motion_clips import MotionClip, write_clip
 from imtalker.training.picture_clips import write_landmarks
+from pipeline.training.record import check_record
+from pipeline.training.settings import GeneratorSettings, RendererSettings
+from pipeline.training.work import work
 
 RENDERER = {
     "resolution": 64,
@@ -48,6 +52,14 @@ def picture_clips(root: Path, count: int = 2) -> Path:
             Image.new("RGB", (40, 48), (100 * clip, 5 * number, 0)).save(frames / name)
         write_landmarks(root / "lmd" / f"clip{clip}.txt", {name: points for name in names})
     return root
+
+
+def train_two_steps(settings: RendererSettings | GeneratorSettings) -> None:
+    """The first stretch of a training that is stopped, in this process."""
+    check_record("renderer" if isinstance(settings, RendererSettings) else "generator", settings)
+    stop = iter([False, True])
+    with pytest.raises(KeyboardInterrupt):
+        work(settings, torch.device("cpu"), lambda progress: None, stop=lambda: next(stop))
 
 
 def generator_document(data: Path, output: Path, **more: Any) -> dict[str, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from imtalker.checkpoints import load_generator
@@ -16,8 +20,11 @@ from pipeline.cluster import connected
 from pipeline.errors import CannotRun
 from pipeline.training.settings import GeneratorSettings
 from pipeline.training.start import start
+from pipeline.training.work import work
 from pipeline.training.workers import placement
-from tests.pipeline.training.clips import generator_document, motion_clips
+from tests.pipeline.training.clips import generator_document, motion_clips, train_two_steps
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +58,9 @@ def test_two_workers_train_as_one_and_go_on(data: Path, tmp_path: Path) -> None:
     step, of either sign.
     """
     train(generator_document(data, tmp_path / "one", steps=4, report_every=1))
-    train(generator_document(data, tmp_path / "two", steps=2, report_every=1))
-    said = train(generator_document(data, tmp_path / "two", steps=4, report_every=1, workers=2))
+    shared = generator_document(data, tmp_path / "two", steps=4, report_every=1, workers=2)
+    train_two_steps(GeneratorSettings.model_validate(shared | {"workers": 1}))
+    said = train(shared)
     assert "going on from the checkpoint" in said and "generator: 4/4, loss" in said and "validation at 4" in said
     one, two = (moments(tmp_path / name) for name in ("one", "two"))
     assert max(moment.abs().max() for moment in one) > 1e-2
@@ -60,7 +68,7 @@ def test_two_workers_train_as_one_and_go_on(data: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-4)
     assert load_generator(tmp_path / "two" / "generator.safetensors").config.dim_h == 32
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
-    losses = [[json.loads(line).get("total") for line in log] for log in logs]
+    losses = [[line["total"] for line in map(json.loads, log) if "total" in line] for log in logs]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert (tmp_path / "two" / "tensorboard").is_dir()
 
@@ -73,3 +81,26 @@ def test_workers_that_cant_be_placed_are_refused(tmp_path: Path) -> None:
         placement(settings, {"CPU": 2.0})
     with pytest.raises(CannotRun, match="4 workers need 4 GPUs, the cluster has 2"):
         placement(settings.model_copy(update={"device": "auto"}), {"CPU": 8.0, "GPU": 2.0})
+
+
+@pytest.mark.long
+def test_a_signal_stops_the_workers_and_one_process_goes_on(data: Path, tmp_path: Path) -> None:
+    document = generator_document(str(data), str(tmp_path / "out"), steps=3000, report_every=5, workers=2)
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(document | {"progress_seconds": 1e-6}))
+    command = [sys.executable, str(ROOT / "cli.py"), "train", "generator", "--config", str(tmp_path / "train.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("generator: "):
+            process.send_signal(signal.SIGTERM)
+            break
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130, rest
+    steps = torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["steps"]
+    assert 5 <= steps < 3000
+    # One more step, at the rate that the schedule of all of them gives.
+    stop = iter([True])
+    settings = GeneratorSettings.model_validate(document | {"workers": 1})
+    with pytest.raises(KeyboardInterrupt):
+        work(settings, torch.device("cpu"), lambda progress: None, stop=lambda: next(stop))
+    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["steps"] == steps + 1
