@@ -22,6 +22,15 @@ from manifests.schema import BY_NAME
 from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import ErrorKind
 from pipeline.ledger import RESULTS_SCHEMA, Record
+from pipeline.training.settings import (
+    AvatarSettings,
+    DropoutSettings,
+    GeneratorSettings,
+    LossWeights,
+    RendererSettings,
+    TrainingSettings,
+    load_settings,
+)
 from pipeline.weights import parts_of
 
 ROOT = Path(__file__).parent.parent
@@ -188,6 +197,45 @@ def test_settings_and_their_defaults() -> None:
             assert yaml.safe_load(value) == fields[name].default, name
 
 
+def test_settings_of_trainings_and_their_defaults() -> None:
+    page = ROOT / "docs" / "training.md"
+    renderer, generator, shared = (
+        RendererSettings.model_fields,
+        GeneratorSettings.model_fields,
+        TrainingSettings.model_fields,
+    )
+    assert first_cells(section(page, "Of both trainings")) == list(shared)
+    of_renderer, of_generator = section(page, "Of the renderer"), section(page, "Of the generator")
+    assert first_cells(of_renderer) == [
+        *(name for name in renderer if name not in shared),
+        *AvatarSettings.model_fields,
+    ]
+    assert first_cells(of_generator) == [
+        *(name for name in generator if name not in shared),
+        *DropoutSettings.model_fields,
+    ]
+    assert first_cells(section(page, "Losses")) == list(LossWeights.model_fields)
+    parts = (AvatarSettings.model_fields, DropoutSettings.model_fields, LossWeights.model_fields)
+    fields = {name: field for model in (generator, *parts, renderer) for name, field in model.items()}
+    for line in (line for line in read(page).splitlines() if line.startswith("| `")):
+        _, name, default, *_ = line.split("|")
+        if default.strip():
+            (field,) = INLINE.findall(name)
+            within = (
+                AvatarSettings.model_fields.get(field) if line in of_renderer.partition("in `avatars`")[2] else None
+            )
+            assert yaml.safe_load(default) == (within or fields[field]).default, field
+
+
+def test_yaml_examples_are_valid_trainings(tmp_path: Path) -> None:
+    renderer, generator = blocks(ROOT / "docs" / "training.md", "yaml")
+    file = tmp_path / "train.yaml"
+    file.write_text(renderer)
+    assert load_settings(RendererSettings, file, {}).output == tmp_path / "out/renderer"
+    file.write_text(generator)
+    assert load_settings(GeneratorSettings, file, {}).data == tmp_path / "clips"
+
+
 def test_yaml_examples_are_valid_jobs() -> None:
     examples = blocks(ROOT / "docs" / "jobs.md", "yaml")
     assert examples
@@ -225,7 +273,7 @@ def test_imports_follow_the_layers_of_the_architecture() -> None:
         "jobs": {"jobs", "pipeline", "manifests"},
         "cli": {"jobs", "pipeline", "manifests"},
     }
-    doors = (Path("pipeline/talkers"), Path("pipeline/weights"), Path("pipeline/bench"))
+    doors = tuple(Path("pipeline") / name for name in ("talkers", "weights", "bench", "training"))
     for file in (path.relative_to(ROOT) for layer in allowed for path in ROOT.glob(f"{layer}*/**/*.py")):
         layer = file.parts[0]
         may = allowed[layer] | ({"imtalker"} if any(file.is_relative_to(door) for door in doors) else set())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,22 +117,26 @@ class RendererTrainer:
     def step(self, batches: Sequence[PictureBatch]) -> dict[str, float]:
         """One update from one batch, or from several whose gradients are averaged. Returns the means of all terms.
 
-        As published the discriminator learns first, and the renderer then meets the new one.
+        As published the discriminator learns first, and the renderer then meets the new one; so with an adversary
+        all batches are held at once, and several take as much memory as one of their size together.
         """
         self.renderer.train()
         self.discriminator.train()
-        predictions = []
         terms: dict[str, float] = {}
 
         def add(found: dict[str, Tensor]) -> None:
             for name, value in found.items():
                 terms[name] = terms.get(name, 0.0) + value.item() / len(batches)
 
-        self._optimiser.zero_grad(set_to_none=True)
-        for batch in batches:
+        def predicted(batch: PictureBatch) -> Prediction:
             with self._autocast():
-                predictions.append(predict(self.renderer, batch, contrast=bool(self.weights.identity)))
+                return predict(self.renderer, batch, contrast=bool(self.weights.identity))
+
+        self._optimiser.zero_grad(set_to_none=True)
+        # Made as they are used, so that one batch's maps are gone before the next one's come.
+        predictions: Iterable[Prediction] = map(predicted, batches)
         if self.weights.adversarial:
+            predictions = list(predictions)
             self._adversary.zero_grad(set_to_none=True)
             self.discriminator.requires_grad_(True)
             for batch, prediction in zip(batches, predictions, strict=True):

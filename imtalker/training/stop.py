@@ -26,7 +26,7 @@ def until_signal() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         came.set()
         if number == signal.SIGINT:
-            signal.signal(number, before[number])
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before = {number: signal.signal(number, note) for number in _SIGNALS}
     try:

@@ -7,6 +7,7 @@ go on from the checkpoint. The output must be a folder that every worker sees.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,6 +130,7 @@ class _Shown:
         self._path: Path = settings.output / LOG
         self._steps = settings.steps
         self._progress = progress
+        self._file, self._offset = 0, 0
         self._last = max((line["step"] for line in self._lines()), default=0)
         progress.stepped(self._last)
 
@@ -147,10 +149,17 @@ class _Shown:
         self._last = max((line["step"] for line in new), default=self._last)
 
     def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines; one that is being written is seen the next time."""
+        """Whole lines since the last call; of all the file if another has taken its place, as when a run goes on."""
         if not self._path.exists():
             return []
-        return [json.loads(line) for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        with self._path.open("rb") as file:
+            number = os.fstat(file.fileno()).st_ino
+            if number != self._file:
+                self._file, self._offset = number, 0
+            file.seek(self._offset)
+            lines = [line for line in file.readlines() if line.endswith(b"\n")]
+        self._offset += sum(map(len, lines))
+        return [json.loads(line) for line in lines]
 
 
 def _explained(failure: BaseException) -> BaseException:
@@ -159,9 +168,9 @@ def _explained(failure: BaseException) -> BaseException:
 
     if isinstance(failure, WorkerGroupError):
         worker, cause = min(failure.worker_failures.items(), key=lambda item: item[0])
-        # Ray hands back a worker's exception as the text of its traceback.
-        _, found, said = str(cause).rpartition(f"{CannotRun.__name__}: ")
-        return CannotRun(said.strip() if found else f"training worker {worker} failed: {cause}")
+        if isinstance(cause, CannotRun):
+            return cause
+        return CannotRun(f"training worker {worker} failed: {type(cause).__name__}: {cause}")
     if isinstance(failure, ControllerError):
         return CannotRun(f"Ray Train could not go on: {failure.controller_failure}")
     return failure
