@@ -45,7 +45,7 @@ def train_on_workers(settings: RendererSettings | GeneratorSettings, progress: T
     with connected(settings.address), until_signal() as signalled:
         fit = _Fit(settings)
         fit.start()
-        shown = _Shown(settings, progress)
+        shown = Shown(settings, progress)
         while fit.is_alive():
             fit.join(_LOOKS_EVERY_S)
             shown.update()
@@ -54,7 +54,7 @@ def train_on_workers(settings: RendererSettings | GeneratorSettings, progress: T
         shown.update()
         stop.unlink(missing_ok=True)
         if fit.failure is not None:
-            raise _explained(fit.failure) from fit.failure
+            raise explained(fit.failure) from fit.failure
         if signalled():
             raise KeyboardInterrupt
 
@@ -123,7 +123,7 @@ def _worker(config: dict[str, Any]) -> None:
         return
 
 
-class _Shown:
+class Shown:
     """The log of the first worker, as far as it was shown."""
 
     def __init__(self, settings: RendererSettings | GeneratorSettings, progress: TrainingProgress) -> None:
@@ -162,7 +162,7 @@ class _Shown:
         return [json.loads(line) for line in lines]
 
 
-def _explained(failure: BaseException) -> BaseException:
+def explained(failure: BaseException) -> BaseException:
     """A failed run as one line where a worker said what can be done, else in Ray's own words."""
     from ray.train import ControllerError, WorkerGroupError
 

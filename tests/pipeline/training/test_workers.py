@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,16 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ray.train import WorkerGroupError
 from rich.console import Console
 
-from imtalker.checkpoints import load_generator
+from imtalker.checkpoints import load_generator, load_renderer
 from pipeline.cluster import connected
 from pipeline.errors import CannotRun
-from pipeline.training.settings import GeneratorSettings
+from pipeline.training.progress import TrainingProgress
+from pipeline.training.settings import GeneratorSettings, RendererSettings
 from pipeline.training.start import start
 from pipeline.training.work import work
-from pipeline.training.workers import placement
-from tests.pipeline.training.clips import generator_document, motion_clips, train_two_steps
+from pipeline.training.workers import Shown, explained, placement
+from tests.pipeline.training.clips import generator_document, motion_clips, renderer_document, train_two_steps
 
 ROOT = Path(__file__).parents[3]
 
@@ -83,12 +86,81 @@ def test_workers_that_cant_be_placed_are_refused(tmp_path: Path) -> None:
         placement(settings.model_copy(update={"device": "auto"}), {"CPU": 8.0, "GPU": 2.0})
 
 
+def test_what_a_worker_says_comes_out_as_it_is() -> None:
+    said = CannotRun("clips: 0 clips")
+    assert explained(WorkerGroupError("2 failed", {1: RuntimeError("left alone"), 0: said})) is said
+    other = explained(WorkerGroupError("1 failed", {1: RuntimeError("out of memory")}))
+    assert isinstance(other, CannotRun) and "worker 1 failed: RuntimeError: out of memory" in str(other)
+
+
+def test_a_log_is_shown_once_and_anew_where_it_was_cut(tmp_path: Path) -> None:
+    """When a run goes on, lines after its checkpoint are dropped, and the file is another one."""
+    settings = GeneratorSettings.model_validate(generator_document(tmp_path, tmp_path, steps=9))
+    log, text = tmp_path / "log.jsonl", io.StringIO()
+    log.write_text("".join(map(line, (1, 2, 3))))
+    with TrainingProgress(Console(file=text, width=200), "generator", 9, interval_s=1e-9) as progress:
+        shown = Shown(settings, progress)
+        shown.update()
+        assert text.getvalue() == ""
+        (tmp_path / "new").write_text("".join(map(line, (1, 2))))
+        (tmp_path / "new").replace(log)
+        shown.update()
+        with log.open("a") as file:
+            file.write(line(3) + line(4) + line(5)[:9])
+            file.flush()
+            shown.update()
+            file.write(line(5)[9:] + '{"step": 5, "validation/total": 0.5}\n')
+        shown.update()
+    said = text.getvalue().splitlines()
+    assert [one.split(",")[0] for one in said] == [
+        "generator: 4/9",
+        "generator: 5/9",
+        "generator: validation at 5: total 0.5",
+    ]
+
+
+def line(step: int) -> str:
+    return json.dumps({"step": step, "steps_a_second": 1.0, "total": 1.0}) + "\n"
+
+
+def command_of(document: dict[str, object], folder: Path) -> subprocess.Popen[str]:
+    (folder / "train.yaml").write_text(yaml.safe_dump(document | {"progress_seconds": 1e-6}))
+    command = [sys.executable, str(ROOT / "cli.py"), "train", "generator", "--config", str(folder / "train.yaml")]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+
+
+@pytest.mark.long
+def test_a_renderer_is_trained_by_two_workers(tmp_path: Path) -> None:
+    """With an adversary, whose gradients are averaged, too."""
+    document = renderer_document(tmp_path / "two", steps=3, workers=2, weights={"adversarial": 1}, report_every=1)
+    console = Console(file=io.StringIO(), width=500)
+    start(RendererSettings.model_validate(document), console)
+    lines = [json.loads(text) for text in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in lines] == [1, 2, 3, 3] and "adversarial" in lines[0]
+    assert load_renderer(tmp_path / "two" / "renderer.safetensors").config.resolution == 64
+    assert (tmp_path / "two" / "pictures" / "00000003.png").exists()
+
+
+@pytest.mark.long
+def test_a_worker_that_dies_is_replaced_and_goes_on(data: Path, tmp_path: Path) -> None:
+    document = generator_document(str(data), str(tmp_path / "out"), steps=600, checkpoint_every=50, report_every=20)
+    process = command_of(document | {"workers": 2, "restarts": 1}, tmp_path)
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("generator: "):
+        assert process.poll() is None
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(process.pid)], capture_output=True, text=True)
+    workers = [one for one in listed.stdout.splitlines() if "RayTrainWorker" in one]
+    os.kill(int(workers[-1].split()[0]), signal.SIGKILL)
+    rest = process.stderr.read()
+    assert process.wait(timeout=120) == 0, rest
+    lines = [json.loads(text) for text in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in lines] == [*range(20, 601, 20), 600]
+
+
 @pytest.mark.long
 def test_a_signal_stops_the_workers_and_one_process_goes_on(data: Path, tmp_path: Path) -> None:
     document = generator_document(str(data), str(tmp_path / "out"), steps=3000, report_every=5, workers=2)
-    (tmp_path / "train.yaml").write_text(yaml.safe_dump(document | {"progress_seconds": 1e-6}))
-    command = [sys.executable, str(ROOT / "cli.py"), "train", "generator", "--config", str(tmp_path / "train.yaml")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+    process = command_of(document, tmp_path)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("generator: "):
