@@ -16,6 +16,7 @@ from imtalker.renderer.renderer import Renderer
 from imtalker.training.avatar_pictures import AvatarPool
 from imtalker.training.discriminator import TwoScales
 from imtalker.training.loop import Report, train
+from imtalker.training.norms import add_norms
 from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.pictures import PictureBatch
 from imtalker.training.renderer import RendererTrainer, RendererWeights
@@ -35,12 +36,15 @@ class RendererRun:
     strangers: float = 0.5
     """How often another avatar drives."""
     learning_rate: float = 1e-3
+    equalised_rate: float = 10.0
     floor: float = 2e-5
     warmup: int = 200
     weights: RendererWeights = field(
         default_factory=lambda: RendererWeights(1.0, 0.5, 0.05, 0.0, 0.0, routing=0.1, readout=0.2)
     )
     helped: int = 6000
+    norms: bool = True
+    """See `imtalker.training.norms`."""
     average: float = 0.999
     precision: str = "float32"
     world: World = "full"
@@ -55,6 +59,8 @@ def train_renderer(run: RendererRun, folder: Path, device: torch.device | str, r
     """Train, or go on training, in ``folder``."""
     torch.manual_seed(run.seed)
     renderer = Renderer(run.renderer).to(device)
+    if run.norms:
+        add_norms(renderer)
     trainer = RendererTrainer(
         renderer,
         TwoScales(run.renderer.resolution, run.discriminator_width).to(device),
@@ -63,6 +69,7 @@ def train_renderer(run: RendererRun, folder: Path, device: torch.device | str, r
         learning_rate=run.learning_rate,
         precision=getattr(torch, run.precision),
         average=run.average,
+        equalised_rate=run.equalised_rate,
     )
     pools: dict[int, AvatarPool] = {}
 
