@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
+from math import lcm
 from typing import Literal
 
 from imtalker.avatars.identity import World
@@ -94,7 +95,7 @@ def draw_script(
 
     ``languages`` take turns, too; none are all of them. Identities, sentences and voices are all of the split. More
     clips of the same seed and identities are the same clips and further ones. Raises ValueError for numbers below 1,
-    an odd size or one below 16, an unknown language or world, and where a split has fewer identities or a language
+    an odd size or one below 16, an unknown language, and where a split has fewer identities or a language
     fewer sentences.
     """
     if identities < 1 or clips < 1:
@@ -103,14 +104,15 @@ def draw_script(
         raise ValueError(f"expected an even size of at least 16 pixels, as H.264 needs, found {size}")
     part = Split(split)
     people = [PortraitRecipe(who, world, size) for who in identity_seeds(identities, seed=seed, split=part)]
-    spoken = lines(
-        clips, seed=seed, sentence_split=part, voice_split=part, languages=tuple(dict.fromkeys(languages or LANGUAGES))
-    )
+    tongues = tuple(dict.fromkeys(languages or LANGUAGES))
+    spoken = lines(clips, seed=seed, sentence_split=part, voice_split=part, languages=tongues)
+    # One further from round to round: else six people would speak one of six languages each.
+    round_ = lcm(identities, len(tongues))
     performances = raw_stream(f"avatars/performances/{split}", clips, seed)
     return Script(
         tuple(people),
         tuple(
-            ClipRecipe(number, people[number % identities], line, int(performances[number]) >> 1)
+            ClipRecipe(number, people[(number + number // round_) % identities], line, int(performances[number]) >> 1)
             for number, line in enumerate(spoken)
         ),
     )
