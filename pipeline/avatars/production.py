@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 
@@ -84,12 +85,15 @@ def _counts(
             yield _make(folder, clip, frames, perform)
         return
     context = multiprocessing.get_context("spawn")
+    waiting = iter(clips)
     with ProcessPoolExecutor(min(workers, max(1, len(clips))), context, _leave_interrupts) as pool:
-        try:
-            for future in as_completed([pool.submit(_make, folder, clip, frames, perform) for clip in clips]):
+        # No more than are worked at: what a pool was given can't be taken back.
+        running = {pool.submit(_make, folder, clip, frames, perform) for clip in islice(waiting, workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(_make, folder, clip, frames, perform) for clip in islice(waiting, len(done))}
+            for future in done:
                 yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _make(folder: AvatarFolder, clip: ClipRecipe, frames: bool, perform: Perform) -> int:
