@@ -36,8 +36,8 @@ def spoken(recipe: ClipRecipe) -> Performance:
 def write_clip(folder: AvatarFolder, recipe: ClipRecipe, performance: Performance, *, frames: bool = False) -> int:
     """Write a clip into folders that exist, states last; with ``frames`` in the renderer's layout too.
 
-    Pictures pass through to the encoder and are not held; states and landmarks are, 15 kB for each second. Returns the
-    number of frames. Raises `ItemError` or OSError where the disk fails.
+    Pictures pass through to the encoder and are not held; sound, states and landmarks are, under half a megabyte for
+    each second. Returns the number of frames. Raises `ItemError` or OSError where the disk fails.
     """
     name, size = recipe.name, recipe.portrait.size
     folder.clear(name)

@@ -11,18 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-import pyarrow as pa
-
 from imtalker.avatars.speech.espeak import EspeakError
 from imtalker.avatars.speech.performance import Performance
-from manifests.table import write_table
 from pipeline.avatars.clips import spoken, write_clip
 from pipeline.avatars.folder import AvatarFolder, appearing
 from pipeline.avatars.portraits import save_portrait
 from pipeline.avatars.recipes import ClipRecipe, Script
-from pipeline.avatars.states import states_frames
+from pipeline.avatars.tables import write_tables
 from pipeline.errors import CannotRun, ItemError
-from pipeline.media.timeline import FPS
 from pipeline.progress import RunProgress
 
 Perform = Callable[[ClipRecipe], Performance]
@@ -71,7 +67,7 @@ def produce(
         for count in _counts(folder, clips, frames, workers, perform):
             made += count
             progress.advance(frames=count)
-        _write_tables(script, folder)
+        write_tables(script, folder)
     kept = len(script.portraits) - len(portraits), len(script.clips) - len(clips)
     return Produced(len(portraits), kept[0], len(clips), kept[1], made)
 
@@ -103,39 +99,6 @@ def _make(folder: AvatarFolder, clip: ClipRecipe, frames: bool, perform: Perform
 def _leave_interrupts() -> None:
     """Ctrl-C reaches every process of a terminal; the first one ends the others when their clips are finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _write_tables(script: Script, folder: AvatarFolder) -> None:
-    """One row a clip, and the manifest that pairs its portrait with its sound."""
-    rows = []
-    for clip in script.clips:
-        count = states_frames(folder.states(clip.name))
-        rows.append(
-            {
-                "name": clip.name,
-                "identity_seed": clip.portrait.identity_seed,
-                "world": clip.portrait.world,
-                "size": clip.portrait.size,
-                "text": clip.line.text,
-                "language": clip.line.language,
-                "voice": clip.line.voice,
-                "rate": clip.line.rate,
-                "pitch": clip.line.pitch,
-                "performance_seed": clip.performance_seed,
-                "frames": count,
-                "seconds": count / FPS,
-                "portrait": folder.relative(folder.portrait(clip.portrait.name)),
-                "video": folder.relative(folder.video(clip.name)),
-                "audio": folder.relative(folder.audio(clip.name)),
-                "states": folder.relative(folder.states(clip.name)),
-            }
-        )
-    table = pa.Table.from_pylist(rows)
-    write_table(table, str(folder.clips_table))
-    manifest = table.select(["name", "portrait", "audio", "language", "text"])
-    manifest = manifest.rename_columns(["id", "image", "audio", "language", "text"])
-    # Avatars fill their pictures as a crop does.
-    write_table(manifest.append_column("crop", pa.array([False] * len(rows))), str(folder.manifest))
 
 
 @contextmanager
