@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.flags import with_settings
+from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
@@ -28,6 +29,7 @@ job_app = typer.Typer(help="Jobs that were submitted to a cluster.", no_args_is_
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(models_app, name="models")
 app.add_typer(job_app, name="job")
+app.add_typer(avatars_app, name="avatars")
 app.add_typer(train_app, name="train")
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]

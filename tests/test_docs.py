@@ -15,10 +15,13 @@ import typer
 import yaml
 
 import cli
+from imtalker.avatars import STATE_RANGES
 from imtalker.checkpoints import save_generator, save_renderer
 from imtalker.presets import PRESETS, build_seeded
 from jobs.schema import Job, RayOptions, RuntimeEnv, parse_job
 from manifests.schema import BY_NAME
+from pipeline.avatars.states import STATES_SCHEMA
+from pipeline.avatars.tables import CLIPS_SCHEMA
 from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import ErrorKind
 from pipeline.ledger import RESULTS_SCHEMA, Record
@@ -236,6 +239,21 @@ def test_yaml_examples_are_valid_trainings(tmp_path: Path) -> None:
     assert load_settings(GeneratorSettings, file, {}).data == tmp_path / "clips"
 
 
+def test_columns_and_ranges_of_avatar_states() -> None:
+    text = section(ROOT / "docs" / "avatars.md", "State of a frame")
+    assert first_cells(text) == STATES_SCHEMA.names
+    for line in (line for line in text.splitlines() if line.startswith("| `")):
+        _, names, _, span, *_ = line.split("|")
+        for name in set(INLINE.findall(names)) & set(STATE_RANGES):
+            assert tuple(map(float, span.split(" to "))) == STATE_RANGES[name], name
+
+
+def test_columns_of_the_table_of_clips() -> None:
+    text = section(ROOT / "docs" / "avatars.md", "What is in it")
+    _, _, listed = text.partition("`clips.parquet` has ")
+    assert INLINE.findall(listed) == CLIPS_SCHEMA.names
+
+
 def test_yaml_examples_are_valid_jobs() -> None:
     examples = blocks(ROOT / "docs" / "jobs.md", "yaml")
     assert examples
@@ -273,7 +291,7 @@ def test_imports_follow_the_layers_of_the_architecture() -> None:
         "jobs": {"jobs", "pipeline", "manifests"},
         "cli": {"jobs", "pipeline", "manifests"},
     }
-    doors = tuple(Path("pipeline") / name for name in ("talkers", "weights", "bench", "training"))
+    doors = [Path("pipeline", name) for name in ("avatars", "bench", "talkers", "training", "weights")]
     for file in (path.relative_to(ROOT) for layer in allowed for path in ROOT.glob(f"{layer}*/**/*.py")):
         layer = file.parts[0]
         may = allowed[layer] | ({"imtalker"} if any(file.is_relative_to(door) for door in doors) else set())

@@ -34,6 +34,8 @@ _CHUNK_SAMPLES = 1 << 18
 class AudioEncoder(nn.Module):
     """wav2vec2 (Baevski et al., 2020) at 25 Hz, frozen and always in evaluation mode (IMTalker, section 3.3).
 
+    Frozen means that its parameters require no gradient; `imtalker.training.audio` lets them.
+
     Peak memory grows linearly with the audio's length, since no attention map and no full-rate activation is
     kept: about 60 MB a minute at the published size in float32. Attention's time grows with its square.
     """
@@ -61,7 +63,6 @@ class AudioEncoder(nn.Module):
         """Stay in evaluation mode, whatever ``mode`` is: the encoder is frozen while the generator learns."""
         return super().train(False)
 
-    @torch.no_grad()
     def forward(self, waveform: torch.Tensor, frames: int) -> torch.Tensor:
         """Encode normalised 16 kHz audio: [B, N] -> [B, frames, hidden_size].
 
@@ -69,7 +70,6 @@ class AudioEncoder(nn.Module):
         """
         return self.transform(self.convolve(waveform, frames))
 
-    @torch.no_grad()
     def transform(self, heard: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
         """Outputs of `convolve`, [B, T, conv_dim] -> [B, T, hidden_size].
 

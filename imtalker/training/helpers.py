@@ -17,7 +17,7 @@ from imtalker.training.pictures import Truth
 # Of a state around neutral, what counts as one.
 _UNIT = {"x": 0.1, "y": 0.1, "scale": 0.1, "yaw": 0.4, "pitch": 0.25, "roll": 0.25}
 # Queries of a level that are looked at in a step.
-_QUERIES = 192
+_QUERIES = 64
 # In cells: content further away than this is hidden in the source.
 _NEAR = 1.5
 
@@ -31,6 +31,9 @@ class StateReadout(nn.Module):
     def __init__(self, dim_motion: int) -> None:
         super().__init__()
         self.linear = nn.Linear(dim_motion, len(STATE_FIELDS))
+        # What the codes say at first is noise.
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
         self.register_buffer("neutral", torch.tensor(NEUTRAL), persistent=False)
         self.register_buffer("unit", torch.tensor([_UNIT.get(name, 1.0) for name in STATE_FIELDS]), persistent=False)
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from imtalker.layers.equalised import EqualConv2d, EqualLinear
+from imtalker.layers.modulated import ModulatedConv2d
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import SourceMaps
 from imtalker.training.discriminator import TwoScales
@@ -59,7 +61,8 @@ def predict(renderer: Renderer, batch: PictureBatch, *, contrast: bool = True) -
     driver = batch.target if batch.driver is None else batch.driver
     each = len(driver) // len(batch.reference)
     features, own = renderer.encode_identity(batch.reference)
-    reference_code, code = renderer.encode_motion(batch.reference), renderer.encode_motion(driver)
+    codes = renderer.encode_motion(torch.cat([batch.reference, driver]))
+    reference_code, code = codes[: len(batch.reference)], codes[len(batch.reference) :]
     maps = renderer.imt.prepare(renderer.motion_maps(reference_code, own), features)
     adapted = None
     if contrast:
@@ -91,9 +94,12 @@ class RendererTrainer:
         learning_rate: float = LEARNING_RATE,
         precision: torch.dtype = torch.float32,
         average: float | None = None,
+        equalised_rate: float = 1.0,
     ) -> None:
         """``perceptual`` is a `PerceptualLoss`. Other precisions than float32 are used by autocast. ``average`` is the
-        decay of a running average of the renderer's weights, kept as `average`.
+        decay of a running average of the renderer's weights, kept as `average`. ``equalised_rate`` times the
+        learning rate is that of the renderer's equalised layers: stored with unit spread, they hardly move at the rate
+        that suits the others (StyleGAN2 trains them at 20 times the published rate here).
 
         All networks are on one device. In float16 gradients are scaled.
         """
@@ -107,10 +113,17 @@ class RendererTrainer:
         if average is not None:
             self.average = AveragedModel(renderer, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
         helpers = [] if self.readout is None else list(self.readout.parameters())
-        self._optimiser = torch.optim.Adam([*renderer.parameters(), *helpers], learning_rate, BETAS)
+        equalised = {id(p): p for p in equalised_weights(renderer)}
+        others = [p for p in renderer.parameters() if id(p) not in equalised]
+        groups = [
+            {"params": [*others, *helpers], "factor": 1.0},
+            {"params": list(equalised.values()), "factor": equalised_rate},
+        ]
+        self._optimiser = torch.optim.Adam(groups, learning_rate, BETAS)
         self._adversary = torch.optim.Adam(
             discriminator.parameters(), learning_rate * (self.weights.adversarial or 1), BETAS
         )
+        self.set_learning_rate(learning_rate)
         scaled = precision == torch.float16
         self._scalers = [torch.amp.GradScaler(self._device.type, enabled=scaled) for _ in range(2)]
 
@@ -162,7 +175,7 @@ class RendererTrainer:
         """From the next step on; the adversary's is ``weights.adversarial`` times that."""
         for optimiser, factor in ((self._optimiser, 1.0), (self._adversary, self.weights.adversarial or 1.0)):
             for group in optimiser.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate * factor * group.get("factor", 1.0)
 
     def losses(self, batch: PictureBatch, prediction: Prediction) -> dict[str, Tensor]:
         """The renderer's terms, unweighted, and their weighted sum as ``total``."""
@@ -220,3 +233,10 @@ class RendererTrainer:
         nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
         scaler.step(optimiser)
         scaler.update()
+
+
+def equalised_weights(network: nn.Module) -> list[nn.Parameter]:
+    """The weights that are stored with unit spread and scaled at run time."""
+    return [
+        module.weight for module in network.modules() if isinstance(module, EqualLinear | EqualConv2d | ModulatedConv2d)
+    ]

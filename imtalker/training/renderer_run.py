@@ -17,6 +17,7 @@ from imtalker.renderer.renderer import Renderer
 from imtalker.training.contact_sheet import contact_sheet
 from imtalker.training.discriminator import TwoScales, check_batch
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
+from imtalker.training.norms import add_norms, without_norms
 from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.picture_data import AvatarPictures, PictureData, placed
 from imtalker.training.pictures import PictureBatch
@@ -48,12 +49,15 @@ class RendererRun:
     strangers: float = 0.5
     """How often another avatar drives."""
     learning_rate: float = 1e-3
+    equalised_rate: float = 10.0
     floor: float = 2e-5
     warmup: int = 200
     weights: RendererWeights = field(
         default_factory=lambda: RendererWeights(1.0, 0.5, 0.05, 0.0, 0.0, routing=0.1, readout=0.2)
     )
     helped: int = 6000
+    norms: bool = True
+    """See `imtalker.training.norms`."""
     average: float = 0.999
     precision: str = "float32"
     world: World = "full"
@@ -111,8 +115,12 @@ def train_renderer(
     _check(run, share)
     torch.manual_seed(run.seed)
     renderer = Renderer(run.renderer).to(device)
+    # Norms help random weights to learn; between weights that have learnt they would undo it.
+    norms = run.norms and start is None
     if start is not None:
         renderer.load_state_dict(load_renderer(start, config=run.renderer).state_dict())
+    if norms:
+        add_norms(renderer)
     trainer = SharedRendererTrainer(
         renderer,
         TwoScales(run.renderer.resolution, run.discriminator_width).to(device),
@@ -121,6 +129,7 @@ def train_renderer(
         learning_rate=run.learning_rate,
         precision=getattr(torch, run.precision),
         average=run.average,
+        equalised_rate=run.equalised_rate,
         share=share,
     )
     data = data or avatar_pictures(run, folder, share)
@@ -151,7 +160,7 @@ def train_renderer(
         watch=watch,
         pace=pace,
         validate=None if shown is None else validate,
-        export=lambda: save_renderer(averaged, folder / WEIGHTS),
+        export=lambda: save_renderer(without_norms(averaged) if norms else averaged, folder / WEIGHTS),
         stop=stop,
         share=share,
         device=device,
@@ -205,5 +214,7 @@ def _check(run: RendererRun, share: Share) -> None:
             f"a batch of {run.references} can't be cut into {parts} equal parts "
             f"({run.accumulate} in turn on each of {share.size} workers)"
         )
+    if run.norms and run.references == parts:
+        raise ValueError(f"with norms every part of a batch needs two references; {parts} parts have one each")
     if run.weights.adversarial:
         check_batch(run.references // parts * run.targets)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import manifests
 from pipeline.config import InputLimits
 from pipeline.media.audio import SAMPLE_RATE, decode_mono_16k
+from pipeline.media.wav import write_wav
 
 _DEMO = Path(manifests.__file__).parent / "demo"
 PORTRAITS = tuple(_DEMO / name for name in ("ana.png", "kofi.jpg", "mei.webp"))
@@ -27,14 +27,5 @@ def rows(folder: Path, items: int, seconds: float) -> Iterator[dict[str, Any]]:
     for index, portrait, voice in zip(range(items), cycle(PORTRAITS), cycle(voices), strict=False):
         path = folder / f"{index}.wav"
         # Another beginning for each: no two recordings are the same file.
-        _write(path, np.resize(np.roll(voice, -1000 * index), max(1, round(seconds * SAMPLE_RATE))))
+        write_wav(path, np.resize(np.roll(voice, -1000 * index), max(1, round(seconds * SAMPLE_RATE))), SAMPLE_RATE)
         yield {"id": f"item-{index}", "image": str(portrait), "audio": str(path)}
-
-
-def _write(path: Path, samples: np.ndarray) -> None:
-    """float32 [N] in -1..1 as 16 kHz mono PCM."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())

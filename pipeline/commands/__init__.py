@@ -1,1 +1,1 @@
-"""Command groups of the command line."""
+"""Groups of commands; `cli` puts them together."""

@@ -1,9 +1,12 @@
-"""Whether a WAV file is whole; FFmpeg takes a cut-off one for a short one."""
+"""WAV files: written, and checked for being whole; FFmpeg takes a cut-off one for a short one."""
 
 from __future__ import annotations
 
 import struct
+import wave
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.errors import InputError
 
@@ -28,3 +31,12 @@ def check_wav(path: Path) -> None:
                     )
                 return
             file.seek(start + size + size % 2)
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Write float [N] in -1..1 as mono PCM of 16 bits at ``rate`` Hz; what is louder is clipped."""
+    with path.open("wb") as target, wave.open(target, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples.clip(-1, 1) * 32767).round().astype("<i2").tobytes())

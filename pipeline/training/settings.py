@@ -91,10 +91,12 @@ class RendererSettings(TrainingSettings):
     batch: int = Field(8, ge=1, description="reference pictures in an update, over all workers and parts")
     learning_rate: float = Field(1e-3, gt=0)
     average: float = Field(0.999, gt=0, lt=1, description="decay of the running average of the weights")
+    equalised_rate: float = Field(10.0, gt=0, description="times the learning rate, for layers of unit spread")
     floor: float = Field(2e-5, gt=0, description="learning rate at the end")
     warmup: int = Field(200, ge=0, description="steps up to the full learning rate")
     weights: LossWeights = LossWeights()
     helped: int = Field(6000, ge=1, description="steps over which routing and readout fade")
+    norms: bool = Field(True, description="batch norms while training, folded away in the weights; not with start")
     discriminator_width: int = Field(64, ge=1, description="most channels of the adversary; 512 as published")
     vgg: Path | None = Field(None, description="VGG-19 of torchvision (vgg19-*.pth) for the perceptual loss")
     avatars: AvatarSettings = AvatarSettings()
@@ -114,6 +116,10 @@ class RendererSettings(TrainingSettings):
         config = sized(find_preset(self.model).renderer, self.sizes)
         if self.vgg is not None and config.resolution < VGG_RESOLUTION:
             raise ValueError(f"vgg needs pictures of {VGG_RESOLUTION} pixels or more, found {config.resolution}")
+        if self.norms and self.start is None and self.batch == self.accumulate * self.workers:
+            raise ValueError(
+                "norms need two references or more in every part of a batch: raise batch, or set norms: false"
+            )
         if self.weights.adversarial:
             check_batch(self.batch // (self.accumulate * self.workers) * self.targets)
         return self

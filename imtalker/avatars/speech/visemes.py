@@ -108,6 +108,17 @@ _LETTERS: dict[str, Viseme] = {letter: viseme for letters, viseme in _CONSONANTS
 _LETTERS |= {letter: _vowel(letter) for letter in _VOWELS}
 
 
+LETTERS: tuple[str, ...] = tuple(_LETTERS)
+"""The letters of the IPA that have a viseme of their own."""
+
+
+def letter_of(symbol: str) -> str | None:
+    """The first letter of ``symbol`` that is in `LETTERS`; None for a pause."""
+    return next(
+        (letter for letter in unicodedata.normalize("NFD", symbol.replace("ç", "ʝ")) if letter in _LETTERS), None
+    )
+
+
 def visemes(symbol: str, unknown: Counter[str] | None = None) -> tuple[Viseme, ...]:
     """The sounds of ``symbol``, an IPA phoneme of espeak-ng: one, or several for diphthongs and affricates.
 

@@ -77,6 +77,6 @@ def generator_document(data: Path, output: Path, **more: Any) -> dict[str, Any]:
 
 def renderer_document(output: Path, **more: Any) -> dict[str, Any]:
     """Settings of a renderer that trains in a moment, on avatars."""
-    document: dict[str, Any] = {"model": "imtalker-tiny", "sizes": RENDERER, "output": output, "batch": 2}
+    document: dict[str, Any] = {"model": "imtalker-tiny", "sizes": RENDERER, "output": output, "batch": 4}
     document |= {"avatars": {"groups": 2, "states": 3}, "warmup": 1, "average": 0.5, "device": "cpu"}
     return document | more

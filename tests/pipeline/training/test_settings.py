@@ -74,6 +74,7 @@ def test_sizes_are_laid_over_the_presets(tmp_path: Path) -> None:
         ("batch: 6\naccumulate: 4", r"batch 6 can't be cut into accumulate \* workers = 4 equal parts"),
         ("weights: {adversarial: 1}\nbatch: 3", r"batch of the discriminator .* found 6 pictures"),
         ("precision: float8", r"precision: Input should be 'float32', 'bfloat16' or 'float16'"),
+        ("batch: 2\naccumulate: 2", "norms need two references or more in every part"),
         ("seed: -1", r"seed: Input should be greater than or equal to 0, found -1"),
         (
             "vgg: v.pth\nmodel: imtalker-tiny\nsizes: {resolution: 64, swin_res_threshold: 32}",
