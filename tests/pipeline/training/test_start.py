@@ -180,7 +180,7 @@ def test_a_start_that_came_to_nothing_may_be_corrected(data: Path, tmp_path: Pat
 
 
 def test_a_process_that_is_killed_goes_on_to_the_same_weights(data: Path, tmp_path: Path, one_thread: None) -> None:
-    steps = 80
+    steps = 50
     pace = {"steps": steps, "report_every": 5, "progress_seconds": 1e-6, "validate_every": 1000}
     train(GeneratorSettings, generator_document(data, tmp_path / "whole", **pace))
     killed = generator_document(str(data), str(tmp_path / "killed"), **pace)
