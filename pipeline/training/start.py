@@ -8,12 +8,13 @@ from typing import TypeVar
 from rich.console import Console
 
 from imtalker.training.loop import Watch
+from imtalker.training.renderer_run import POOLS
 from pipeline.talkers.imtalker import pick_device
 from pipeline.training.journal import Journal, tensorboard_installed
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.record import check_record, has_checkpoint
-from pipeline.training.settings import GeneratorSettings, RendererSettings
-from pipeline.training.work import needs_vgg, work
+from pipeline.training.settings import AVATARS, GeneratorSettings, RendererSettings
+from pipeline.training.work import work
 from pipeline.training.workers import train_on_workers
 
 Event = TypeVar("Event")
@@ -27,8 +28,8 @@ def start(settings: RendererSettings | GeneratorSettings, console: Console) -> N
     kind = "renderer" if isinstance(settings, RendererSettings) else "generator"
     check_record(kind, settings)
     with TrainingProgress(console, kind, settings.steps, settings.progress_seconds) as progress:
-        if needs_vgg(settings):
-            progress.say("perceptual loss: gradients and local contrast, as no VGG-19 is given (vgg)")
+        if isinstance(settings, RendererSettings):
+            _say_of_pictures(settings, progress)
         if not tensorboard_installed():
             progress.say("TensorBoard is not installed (pip install 'imtalker[train]'): log.jsonl alone is written")
         if has_checkpoint(settings.output):
@@ -42,6 +43,14 @@ def start(settings: RendererSettings | GeneratorSettings, console: Console) -> N
                 validated=_each(journal.validated, progress.validated),
             )
             work(settings, pick_device(settings.device), _each(journal.reported, progress.reported), watch)
+
+
+def _say_of_pictures(settings: RendererSettings, progress: TrainingProgress) -> None:
+    if settings.vgg is None:
+        progress.say("perceptual loss: gradients and local contrast, as no VGG-19 is given (vgg)")
+    pools, avatars = settings.output / POOLS, settings.avatars
+    if settings.data == AVATARS and not pools.exists():
+        progress.say(f"drawing {4 * avatars.groups} avatars in {avatars.states} states each; they are kept in {pools}")
 
 
 def _each(*told: Callable[[Event], None]) -> Callable[[Event], None]:

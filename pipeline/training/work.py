@@ -29,7 +29,7 @@ from imtalker.training.share import ALONE, Share
 from pipeline.config import InputLimits
 from pipeline.errors import CannotRun, ItemError
 from pipeline.media.image import load_image, resize_square
-from pipeline.training.settings import AVATARS, GeneratorSettings, RendererSettings, TrainingSettings
+from pipeline.training.settings import AVATARS, GeneratorSettings, RendererSettings
 
 
 def work(
@@ -162,8 +162,3 @@ def _explained() -> Iterator[None]:
         raise CannotRun(str(exc)) from exc
     except ItemError as exc:
         raise CannotRun(f"{exc.message} ({exc.hint})") from exc
-
-
-def needs_vgg(settings: TrainingSettings) -> bool:
-    """Whether the perceptual loss of these settings does without its published network."""
-    return isinstance(settings, RendererSettings) and settings.vgg is None

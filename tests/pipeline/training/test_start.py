@@ -76,6 +76,7 @@ def test_a_renderer_learns_from_avatars_in_two_stretches(tmp_path: Path) -> None
     train_two_steps(RendererSettings.model_validate(parts))
     again = train(RendererSettings, parts)
     assert said[0].startswith("perceptual loss: gradients and local contrast, as no VGG-19")
+    assert said[1] == f"drawing 8 avatars in 3 states each; they are kept in {tmp_path / 'whole' / 'pools'}"
     assert again[1] == f"going on from the checkpoint in {tmp_path / 'parts'}"
     assert same(checkpoint(tmp_path / "parts"), checkpoint(tmp_path / "whole"))
     written = load_renderer(tmp_path / "parts" / "renderer.safetensors")
