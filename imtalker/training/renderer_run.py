@@ -114,7 +114,7 @@ def train_renderer(
     """
     _check(run, share)
     torch.manual_seed(run.seed)
-    renderer = Renderer(run.renderer).to(device)
+    renderer = Renderer(run.renderer)
     # Norms help random weights to learn; between weights that have learnt they would undo it.
     norms = run.norms and start is None
     if start is not None:
@@ -122,7 +122,7 @@ def train_renderer(
     if norms:
         add_norms(renderer)
     trainer = SharedRendererTrainer(
-        renderer,
+        renderer.to(device),
         TwoScales(run.renderer.resolution, run.discriminator_width).to(device),
         PerceptualLoss(network or Structure()).to(device),
         weights=run.weights,
