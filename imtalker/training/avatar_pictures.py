@@ -92,6 +92,11 @@ class AvatarPool:
             ),
         )
 
+    def pictures(self, count: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random pictures float32 [count, 3, R, R] in 0..1, and their states [count, 14]."""
+        group, who, state = (torch.randint(n, (count,), generator=draw) for n in self.images.shape[:3])
+        return self._pictures(group, who, state), self.states[group, state]
+
     def _pictures(self, group: Tensor, who: Tensor, state: Tensor) -> Tensor:
         return self.images[group, who, state].float() / 255
 

@@ -1,0 +1,104 @@
+"""What a renderer can do, measured on avatars that it was never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from imtalker.avatars import STATE_FIELDS, draw_identity, render
+from imtalker.avatars.identity import World
+from imtalker.renderer.renderer import Renderer
+from imtalker.training.avatar_pictures import HELD_OUT_IDENTITIES, draw_states
+from imtalker.training.similarity import psnr, ssim
+from imtalker.training.state_reader import StateReader
+
+JUDGED = (
+    "mouth_open",
+    "yaw",
+    "pitch",
+    "roll",
+    "gaze_x",
+    "gaze_y",
+    "blink",
+    "mouth_width",
+    "mouth_round",
+    "jaw",
+    "brows",
+)
+
+
+@dataclass(frozen=True)
+class RendererScores:
+    """Means over pictures; correlations are of true states with those read off the pictures, by field."""
+
+    same_psnr_db: float
+    same_ssim: float
+    """The person's own pictures drive."""
+    other_psnr_db: float
+    other_ssim: float
+    """Another avatar drives; compared with the true picture of the person in the driver's state."""
+    copied_psnr_db: float
+    """Of the reference itself, for scale: what a renderer scores that moves nothing."""
+    same: dict[str, float]
+    other: dict[str, float]
+    truth: dict[str, float]
+    """What the reader finds on true pictures: no renderer can be judged better than that."""
+
+
+@torch.inference_mode()
+def evaluate_renderer(
+    renderer: Renderer,
+    reader: StateReader,
+    *,
+    identities: int = 24,
+    states: int = 8,
+    seed: int = 0,
+    world: World = "full",
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> RendererScores:
+    """Render each of the first held-out ``identities`` in random ``states``, driven by itself and by another avatar.
+
+    ``renderer`` and ``reader`` are on the CPU, in evaluation mode. Raises ValueError for more identities than are held
+    out.
+    """
+    if not 2 <= identities <= HELD_OUT_IDENTITIES:
+        raise ValueError(f"identities must lie in 2..{HELD_OUT_IDENTITIES}, found {identities}")
+    size = renderer.config.resolution
+    people = [draw_identity(number, world) for number in range(identities)]
+    found: dict[str, list[Tensor]] = {name: [] for name in ("truth", "same", "other", "reference")}
+    wanted = []
+    for number, person in enumerate(people):
+        values = draw_states(states + 1, torch.Generator().manual_seed(seed * HELD_OUT_IDENTITIES + number))
+        own = render(person, values, size, device="cpu").image
+        other = render(people[(number + 1) % identities], values[1:], size, device="cpu").image
+        prepared = renderer.prepare(own[:1])
+        found["truth"].append(own[1:])
+        found["same"].append(renderer.render(prepared, renderer.encode_motion(own[1:])))
+        found["other"].append(renderer.render(prepared, renderer.encode_motion(other)))
+        found["reference"].append(own[:1].expand_as(own[1:]))
+        wanted.append(values[1:])
+        report(number + 1, identities)
+    pictures = {name: torch.cat(parts) for name, parts in found.items()}
+    true_states, truth = torch.cat(wanted), pictures["truth"]
+    return RendererScores(
+        same_psnr_db=psnr(pictures["same"], truth).mean().item(),
+        same_ssim=ssim(pictures["same"], truth).mean().item(),
+        other_psnr_db=psnr(pictures["other"], truth).mean().item(),
+        other_ssim=ssim(pictures["other"], truth).mean().item(),
+        copied_psnr_db=psnr(pictures["reference"], truth).mean().item(),
+        same=correlations(reader(pictures["same"]), true_states),
+        other=correlations(reader(pictures["other"]), true_states),
+        truth=correlations(reader(truth), true_states),
+    )
+
+
+def correlations(read: Tensor, true: Tensor) -> dict[str, float]:
+    """Pearson's correlation of each judged field; both [n, 14]."""
+    return {
+        name: torch.corrcoef(torch.stack([read[:, column], true[:, column]]))[0, 1].item()
+        for name in JUDGED
+        for column in (STATE_FIELDS.index(name),)
+    }
