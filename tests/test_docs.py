@@ -231,8 +231,10 @@ def test_settings_of_trainings_and_their_defaults() -> None:
 
 
 def test_yaml_examples_are_valid_trainings(tmp_path: Path) -> None:
-    renderer, generator = blocks(ROOT / "docs" / "training.md", "yaml")
+    small, renderer, generator = blocks(ROOT / "docs" / "training.md", "yaml")
     file = tmp_path / "train.yaml"
+    file.write_text(small)
+    assert load_settings(RendererSettings, file, {}).model == "imtalker-tiny"
     file.write_text(renderer)
     assert load_settings(RendererSettings, file, {}).output == tmp_path / "out/renderer"
     file.write_text(generator)
