@@ -12,6 +12,7 @@ import torch
 from imtalker.generator.generator import MotionGenerator
 from imtalker.renderer.renderer import Renderer
 from imtalker.seeded import seeded_state_dict
+from imtalker.training import renderer as training
 from imtalker.training.discriminator import TwoScales
 from imtalker.training.flow_matching import training_losses
 from imtalker.training.generator import GeneratorTrainer
@@ -154,3 +155,24 @@ def test_the_average_follows_slowly_and_the_encoder_stays() -> None:
             assert torch.equal(p, start[name])
         else:
             assert (average[name] - start[name]).norm() <= (p - start[name]).norm() + 1e-6
+
+
+@pytest.mark.parametrize(("adversarial", "order"), [(0.0, "pl pl"), (1.0, "pp ll")])
+def test_one_batch_is_done_before_the_next_is_begun(
+    monkeypatch: pytest.MonkeyPatch, adversarial: float, order: str
+) -> None:
+    """Unless an adversary has to learn from all of them first."""
+    trainer = renderer_trainer(weights=RendererWeights(adversarial=adversarial))
+    seen: list[str] = []
+
+    def noted(name: str, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            seen.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(training, "predict", noted("p", training.predict))
+    monkeypatch.setattr(trainer, "losses", noted("l", trainer.losses))
+    trainer.step([pictures(0), pictures(1)])
+    assert seen == list(order.replace(" ", ""))
