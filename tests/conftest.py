@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,10 @@ from tests.s3_server import S3Server, serve
 
 # As the command line does, and before any test imports torch.
 os.environ.update({name: value for name, value in PATIENT_THREADS.items() if name not in os.environ})
+
+# A suite that a shell started in the background would ignore Ctrl-C, and so would the programs that it interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

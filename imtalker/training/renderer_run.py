@@ -14,8 +14,10 @@ from imtalker.avatars.identity import World
 from imtalker.checkpoints import load_renderer, save_renderer
 from imtalker.config import RendererConfig
 from imtalker.renderer.renderer import Renderer
+from imtalker.training.codes import CodeTrainer
 from imtalker.training.contact_sheet import contact_sheet
 from imtalker.training.discriminator import TwoScales, check_batch
+from imtalker.training.helpers import StateReadout
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
 from imtalker.training.norms import add_norms, without_norms
 from imtalker.training.perceptual import PerceptualLoss, Structure
@@ -30,6 +32,9 @@ WEIGHTS = "renderer.safetensors"
 
 POOLS = "pools"
 """Where drawn avatars lie in a run's folder."""
+
+CODES = "codes"
+"""Where the motion encoder's own training lies in a run's folder."""
 
 _SHOWN = 6
 """References that validation looks at."""
@@ -58,6 +63,8 @@ class RendererRun:
     helped: int = 6000
     norms: bool = True
     """See `imtalker.training.norms`."""
+    codes_first: int = 0
+    """Steps in which the motion encoder alone learns, before the run's own; see `imtalker.training.codes`."""
     average: float = 0.999
     precision: str = "float32"
     world: World = "full"
@@ -121,8 +128,25 @@ def train_renderer(
         renderer.load_state_dict(load_renderer(start, config=run.renderer).state_dict())
     if norms:
         add_norms(renderer)
+    renderer.to(device)
+    data = data or avatar_pictures(run, folder, share)
+
+    def whole(step: int) -> list[PictureBatch]:
+        return [placed(part, device) for part in data.parts(step, range(1), 1)]
+
+    if run.codes_first:
+        # Every process learns from whole batches, so all come to the same codes.
+        codes = CodeTrainer(
+            renderer,
+            StateReadout(run.renderer.dim_motion).to(device),
+            steps=run.codes_first,
+            learning_rate=run.learning_rate,
+            equalised_rate=run.equalised_rate,
+            precision=getattr(torch, run.precision),
+        )
+        train(codes, whole, folder / CODES, steps=run.codes_first, report=report, pace=pace, stop=stop, share=share)
     trainer = SharedRendererTrainer(
-        renderer.to(device),
+        renderer,
         TwoScales(run.renderer.resolution, run.discriminator_width).to(device),
         PerceptualLoss(network or Structure()).to(device),
         weights=run.weights,
@@ -132,7 +156,6 @@ def train_renderer(
         equalised_rate=run.equalised_rate,
         share=share,
     )
-    data = data or avatar_pictures(run, folder, share)
     averaged = renderer if trainer.average is None else cast(Renderer, trainer.average.module)
 
     def batches(step: int) -> list[PictureBatch]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imtalker.avatars import NEUTRAL, STATE_FIELDS
 from imtalker.training.avatar_pictures import AvatarPool
-from imtalker.training.renderer_run import scheduled
+from imtalker.training.schedule import scheduled
 
 _WIDTHS = (32, 48, 64, 96, 128)
 _HIDDEN = 256

@@ -96,6 +96,9 @@ class RendererSettings(TrainingSettings):
     warmup: int = Field(200, ge=0, description="steps up to the full learning rate")
     weights: LossWeights = LossWeights()
     helped: int = Field(6000, ge=1, description="steps over which routing and readout fade")
+    codes_first: int = Field(
+        0, ge=0, description="steps in which the motion encoder alone learns avatars' states, before"
+    )
     norms: bool = Field(True, description="batch norms while training, folded away in the weights; not with start")
     discriminator_width: int = Field(64, ge=1, description="most channels of the adversary; 512 as published")
     vgg: Path | None = Field(None, description="VGG-19 of torchvision (vgg19-*.pth) for the perceptual loss")
@@ -120,6 +123,8 @@ class RendererSettings(TrainingSettings):
             raise ValueError(
                 "norms need two references or more in every part of a batch: raise batch, or set norms: false"
             )
+        if self.codes_first and self.data != AVATARS:
+            raise ValueError("codes_first needs pictures whose states are known: data: avatars")
         if self.weights.adversarial:
             check_batch(self.batch // (self.accumulate * self.workers) * self.targets)
         return self

@@ -105,6 +105,7 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         warmup=settings.warmup,
         weights=RendererWeights(**settings.weights.model_dump()),
         helped=settings.helped,
+        codes_first=settings.codes_first,
         norms=settings.norms,
         average=settings.average,
         precision=settings.precision,

@@ -125,7 +125,6 @@ def test_meets_the_golden_vectors(renderer: Renderer, golden: Golden) -> None:
 def test_forward_of_a_batch_is_forward_of_each(renderer: Renderer, golden: Golden) -> None:
     source, driving = seeded_picture("source", golden.seed), seeded_picture("driving1", golden.seed)
     frames = renderer(torch.cat([source, driving]), torch.cat([driving, source]))
-    golden.check("frame_drv1", renderer(driving, source))
     golden.check("frame_drv1", frames[1:])
 
 
