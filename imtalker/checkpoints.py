@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from imtalker.audio.encoder import AudioEncoder
@@ -36,6 +38,7 @@ __all__ = [
     "load_audio_encoder",
     "load_generator",
     "load_renderer",
+    "save_audio_encoder",
     "save_generator",
     "save_renderer",
     "weights_sha256",
@@ -161,6 +164,23 @@ def save_renderer(renderer: Renderer, path: str | Path, *, dtype: torch.dtype = 
 def save_generator(generator: MotionGenerator, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Write ``generator``, its audio encoder and its config to ``path``; otherwise as `save_renderer`."""
     write_network(generator, "generator", generator.config, Path(path), dtype)
+
+
+def save_audio_encoder(encoder: AudioEncoder, folder: str | Path) -> None:
+    """Write ``encoder`` as a hub folder, which `load_generator` and transformers read; each file atomically.
+
+    Raises CheckpointError when a value is not finite.
+    """
+    folder = Path(folder)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.wav2vec2.state_dict().items()}
+    check_finite(state, f"{folder} was not written: the network")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as partial:
+        encoder.wav2vec2.config.to_json_file(Path(partial) / "config.json")
+        save_file(state, Path(partial) / "model.safetensors", {"format": "pt"})
+        for file in Path(partial).iterdir():
+            file.chmod(0o644)
+            file.replace(folder / file.name)
 
 
 def checkpoint_kind(path: str | Path) -> Kind:

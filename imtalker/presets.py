@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from imtalker.config import AudioEncoderConfig, GeneratorConfig, RendererConfig
@@ -19,8 +20,9 @@ class Preset:
     name: str
     renderer: RendererConfig
     generator: GeneratorConfig
-    weights: Literal["published", "seeded"]
-    """``published``: trained, from checkpoint files. ``seeded``: untrained stand-ins that are made on the spot."""
+    weights: Literal["published", "trained", "seeded"]
+    """``published``: from checkpoint files that are fetched. ``trained``: part of this package (`pretrained_files`).
+    ``seeded``: untrained stand-ins that are made on the spot."""
     seed: int = 0
     """Selects the seeded weights."""
 
@@ -59,6 +61,35 @@ PRESETS: dict[str, Preset] = {
             "seeded",
             seed=1,
         ),
+        Preset(
+            "imtalker-demo",
+            RendererConfig(
+                resolution=128,
+                channels=(128, 96, 64, 32),
+                motion_levels=3,
+                motion_encoder_channels=(16, 32, 64, 96, 96),
+                dim_identity=128,
+                dim_hidden=128,
+                num_heads=2,
+                swin_res_threshold=64,
+            ),
+            GeneratorConfig(
+                dim_h=192,
+                fmt_depth=6,
+                num_heads=4,
+                mlp_ratio=2.0,
+                wav2vec2=AudioEncoderConfig(
+                    hidden_size=128,
+                    num_hidden_layers=4,
+                    num_attention_heads=4,
+                    intermediate_size=384,
+                    conv_dim=(96,) * 7,
+                    num_conv_pos_embeddings=32,
+                    num_conv_pos_embedding_groups=8,
+                ),
+            ),
+            "trained",
+        ),
     )
 }
 
@@ -71,11 +102,19 @@ def find_preset(name: str) -> Preset:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(PRESETS)}") from None
 
 
+def pretrained_files(preset: Preset) -> dict[str, Path]:
+    """The safetensors files of a ``trained`` preset by network, ``renderer`` and ``generator``; empty for others."""
+    if preset.weights != "trained":
+        return {}
+    folder = Path(__file__).parent / "pretrained" / preset.name
+    return {network: folder / f"{network}.safetensors" for network in ("renderer", "generator")}
+
+
 def build_seeded(preset: Preset) -> tuple[Renderer, MotionGenerator]:
     """Both networks of ``preset`` with its seeded weights: float32, on the CPU, in evaluation mode.
 
     The same bits on every machine (see `imtalker.seeded`). The videos they make show no face. Raises ValueError
-    for a preset whose weights are published.
+    for a preset with weights of its own.
     """
     from imtalker.generator.generator import MotionGenerator
     from imtalker.renderer.renderer import Renderer

@@ -33,8 +33,9 @@ class AudioTrainer:
         self.encoder = encoder.requires_grad_(True)
         self.steps = 0
         self._weight = sounds
-        self.mouth = nn.Linear(hidden, (2 * _AROUND + 1) * len(MOUTH_COLUMNS))
-        self.sound = nn.Linear(hidden, len(LETTERS) + 1)
+        device = next(encoder.parameters()).device
+        self.mouth = nn.Linear(hidden, (2 * _AROUND + 1) * len(MOUTH_COLUMNS), device=device)
+        self.sound = nn.Linear(hidden, len(LETTERS) + 1, device=device)
         parameters = [*encoder.parameters(), *self.mouth.parameters(), *self.sound.parameters()]
         self._optimiser = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.01)
 

@@ -12,7 +12,7 @@ from imtalker.avatars import STATE_FIELDS, draw_identity, render
 from imtalker.avatars.identity import World
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.avatar_pictures import HELD_OUT_IDENTITIES, draw_states
-from imtalker.training.similarity import psnr, ssim
+from imtalker.training.similarity import correlation, psnr, ssim
 from imtalker.training.state_reader import StateReader
 
 JUDGED = (
@@ -98,7 +98,5 @@ def evaluate_renderer(
 def correlations(read: Tensor, true: Tensor) -> dict[str, float]:
     """Pearson's correlation of each judged field; both [n, 14]."""
     return {
-        name: torch.corrcoef(torch.stack([read[:, column], true[:, column]]))[0, 1].item()
-        for name in JUDGED
-        for column in (STATE_FIELDS.index(name),)
+        name: correlation(read[:, column], true[:, column]) for name in JUDGED for column in (STATE_FIELDS.index(name),)
     }

@@ -1,4 +1,4 @@
-"""How alike pictures are."""
+"""How alike pictures are, and curves."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
         (mean.square() + true_mean.square() + _C1) * (variance + true_variance + _C2)
     )
     return similarity.mean((1, 2, 3)).view(len(pictures), -1).mean(1)
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    """Pearson's, of two sequences [T]; 0 where one does not change."""
+    return torch.corrcoef(torch.stack([one, other]))[0, 1].nan_to_num().item()

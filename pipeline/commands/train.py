@@ -1,13 +1,15 @@
-"""``imtalker train``: the two trainings."""
+"""``imtalker train``: the trainings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-train_app = typer.Typer(help="Train the two networks.", no_args_is_help=True)
+train_app = typer.Typer(help="Train the networks.", no_args_is_help=True)
 
 _INTERRUPTED = 130
 
@@ -66,12 +68,39 @@ def train_generator(
     _train("GeneratorSettings", config, {name: value for name, value in locals().items() if name != "config"})
 
 
+@train_app.command("audio")
+def train_audio(
+    config: Config = None,
+    output: Output = None,
+    model: Model = None,
+    steps: Steps = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="parts of lines in an update")] = None,
+    lines: Annotated[int | None, typer.Option(min=1, help="sentences that espeak-ng speaks to train with")] = None,
+    device: Device = None,
+) -> None:
+    """Train a small audio encoder on synthetic speech; needs espeak-ng. Run it again to go on where it stopped."""
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    from pipeline.progress import stderr_console
+    from pipeline.training.audio import AudioSettings, start_audio
+    from pipeline.training.settings import load_settings
+
+    with _interruptible():
+        start_audio(load_settings(AudioSettings, config, flags), stderr_console())
+
+
 def _train(kind: Literal["RendererSettings", "GeneratorSettings"], config: Path | None, flags: dict[str, Any]) -> None:
     from pipeline.progress import stderr_console
     from pipeline.training import settings
     from pipeline.training.start import start
 
-    try:
+    with _interruptible():
         start(settings.load_settings(getattr(settings, kind), config, flags), stderr_console())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A training that was stopped ends the program with the exit code of an interruption."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None

@@ -1,10 +1,12 @@
-"""IMTalker behind the common interface: presets ``imtalker`` (published sizes) and ``imtalker-tiny`` (seeded)."""
+"""IMTalker behind the common interface, in the sizes of its presets or of files that carry their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -13,11 +15,13 @@ from torch import Tensor
 from imtalker import MotionGenerator, RenderEngine, Renderer, load_generator, load_renderer
 from imtalker.audio.waveform import normalise
 from imtalker.checkpoints import CheckpointError
+from imtalker.config import GeneratorConfig, RendererConfig
 from imtalker.engine.audio import AudioBatches
 from imtalker.engine.precision import usable
 from imtalker.engine.sampler import MotionItem, MotionSampler
 from imtalker.engine.source import PreparedSource
 from imtalker.presets import Preset, build_seeded, find_preset
+from imtalker.safetensors_files import read_config
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.talker import Arrays, MotionRequest, TalkerInfo
@@ -32,15 +36,15 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def info(settings: RunSettings) -> TalkerInfo:
-    """Raises CannotRun when published weights are missing."""
-    preset = find_preset(settings.model)
+    """Raises CannotRun when published weights are missing, or files can't be used together."""
+    preset, files = _sized(find_preset(settings.model), settings)
     return TalkerInfo(
         model=preset.name,
         version=_VERSION,
         resolution=preset.renderer.resolution,
         fps=int(preset.generator.fps),
         weights="random" if preset.weights == "seeded" else preset.weights,
-        weights_sha256=sha256_of(locate(preset.name, settings.weights)),
+        weights_sha256=sha256_of(files),
     )
 
 
@@ -62,7 +66,7 @@ class IMTalker:
     """See `pipeline.talker.Talker` for what each method promises."""
 
     def __init__(self, preset: Preset, settings: RunSettings, info: TalkerInfo) -> None:
-        self._preset = preset
+        self._preset, self._files = _sized(preset, settings)
         self._settings = settings
         self.info = info
         self.device = pick_device(settings.device)
@@ -76,7 +80,8 @@ class IMTalker:
         if self._preset.weights == "seeded":
             return self._seeded[0].to(self.device)
         try:
-            return load_renderer(_needed(self._files.renderer)).to(self.device)
+            path = _needed(self._files.renderer)
+            return load_renderer(path, config=self._preset.renderer).to(self.device)
         except CheckpointError as exc:
             raise CannotRun(str(exc)) from exc
 
@@ -85,13 +90,10 @@ class IMTalker:
         if self._preset.weights == "seeded":
             return self._seeded[1].to(self.device)
         try:
-            return load_generator(_needed(self._files.generator), audio_encoder=self._files.wav2vec2).to(self.device)
+            path, encoder = _needed(self._files.generator), self._files.wav2vec2
+            return load_generator(path, audio_encoder=encoder, config=self._preset.generator).to(self.device)
         except CheckpointError as exc:
             raise CannotRun(str(exc)) from exc
-
-    @property
-    def _files(self) -> ModelFiles:
-        return locate(self._preset.name, self._settings.weights)
 
     @cached_property
     def _seeded(self) -> tuple[Renderer, MotionGenerator]:
@@ -168,6 +170,29 @@ class IMTalker:
     def _pictures(self, images: np.ndarray) -> Tensor:
         """uint8 [n, R, R, 3] -> float [n, 3, R, R] in 0..1 on the device."""
         return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+def _sized(preset: Preset, settings: RunSettings) -> tuple[Preset, ModelFiles]:
+    """The files of a run, and the preset in the sizes that they carry; raises CannotRun if they can't go together."""
+    files = locate(preset.name, settings.weights)
+    try:
+        if _carries_sizes(files.renderer):
+            preset = replace(preset, renderer=read_config(files.renderer, "renderer", RendererConfig, None))
+        if _carries_sizes(files.generator):
+            preset = replace(preset, generator=read_config(files.generator, "generator", GeneratorConfig, None))
+    except CheckpointError as exc:
+        raise CannotRun(str(exc)) from exc
+    codes = preset.renderer.dim_motion, preset.generator.dim_motion
+    if codes[0] != codes[1]:
+        raise CannotRun(
+            f"the renderer {files.renderer} takes motion codes of {codes[0]} numbers, the generator {files.generator} "
+            f"makes {codes[1]}; name two files that were trained together"
+        )
+    return preset, files
+
+
+def _carries_sizes(path: Path | None) -> TypeGuard[Path]:
+    return path is not None and path.suffix == ".safetensors"
 
 
 def _needed(path: Path | None) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 from imtalker.training.loop import CHECKPOINT
 from imtalker.training.renderer_run import POOLS
 from pipeline.errors import CannotRun
-from pipeline.training.settings import GeneratorSettings, RendererSettings
+from pipeline.training.settings import BasicSettings
 
 RECORD = "training.json"
 
@@ -34,7 +34,7 @@ _FREE = {
 """What may change from one stretch of a training to the next."""
 
 
-def check_record(kind: str, settings: RendererSettings | GeneratorSettings) -> None:
+def check_record(kind: str, settings: BasicSettings) -> None:
     """Compare the settings with those that the folder's training began with, or write them down.
 
     A training without checkpoint has learnt nothing yet: it is begun anew, and the avatars of other settings are

@@ -1,4 +1,7 @@
-"""Settings of trainings. A YAML file, flags and defaults all end as one `RendererSettings` or `GeneratorSettings`."""
+"""Settings of trainings. A YAML file, flags and defaults all end as one `RendererSettings` or `GeneratorSettings`.
+
+Those of the audio encoder are in `pipeline.training.audio`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from imtalker.config import GeneratorConfig, RendererConfig
+from imtalker.config import AudioEncoderConfig, GeneratorConfig, RendererConfig
 from imtalker.presets import find_preset
 from imtalker.training.discriminator import check_batch
 from imtalker.training.perceptual import VGG_RESOLUTION
@@ -19,29 +22,20 @@ from pipeline.document import parse_document, read_document
 AVATARS = "avatars"
 """The data that are drawn, not read."""
 
-Config = TypeVar("Config", RendererConfig, GeneratorConfig)
+Config = TypeVar("Config", RendererConfig, GeneratorConfig, AudioEncoderConfig)
 
 
-class TrainingSettings(Settings):
-    """What both trainings have."""
+class BasicSettings(Settings):
+    """What every training has."""
 
     output: Path = Field(description="folder of the checkpoint, the log and the weights")
     steps: int = Field(ge=1, description="updates in all")
     model: str = Field("imtalker", description="preset whose sizes are taken")
     sizes: dict[str, Any] = Field(default_factory=dict, description="sizes that differ from the preset's")
-    start: Path | None = Field(None, description="checkpoint whose weights a new training begins with")
     seed: int = Field(0, ge=0, lt=4000, description="of new weights, batches and noise")
-    batch: int = Field(ge=1, description="in an update, over all workers and parts")
-    accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in")
+    batch: int = Field(ge=1, description="samples in an update")
     learning_rate: float = Field(gt=0)
-    average: float = Field(gt=0, lt=1, description="decay of the running average of the weights")
-    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of autocast")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
-    workers: int = Field(1, ge=1, description="processes that share every batch; more than one: Ray Train")
-    gpus_per_worker: float | None = Field(None, ge=0, description="default: 1 where the cluster has GPUs, else 0")
-    cpus_per_worker: float | None = Field(None, gt=0, description="default: a worker's share of the CPUs, at most 8")
-    restarts: int = Field(0, ge=0, description="how often workers that died are replaced")
-    address: str | None = Field(None, description="Ray cluster to join; default: one of its own")
     report_every: int = Field(50, ge=1, description="steps between lines of the log")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     validate_every: int = Field(1000, ge=1, description="steps between validations")
@@ -52,6 +46,20 @@ class TrainingSettings(Settings):
     def _known(cls, name: str) -> str:
         find_preset(name)
         return name
+
+
+class TrainingSettings(BasicSettings):
+    """What the trainings have that may be spread over several processes."""
+
+    start: Path | None = Field(None, description="checkpoint whose weights a new training begins with")
+    accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in")
+    average: float = Field(gt=0, lt=1, description="decay of the running average of the weights")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of autocast")
+    workers: int = Field(1, ge=1, description="processes that share every batch; more than one: Ray Train")
+    gpus_per_worker: float | None = Field(None, ge=0, description="default: 1 where the cluster has GPUs, else 0")
+    cpus_per_worker: float | None = Field(None, gt=0, description="default: a worker's share of the CPUs, at most 8")
+    restarts: int = Field(0, ge=0, description="how often workers that died are replaced")
+    address: str | None = Field(None, description="Ray cluster to join; default: one of its own")
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -162,7 +170,7 @@ class GeneratorSettings(TrainingSettings):
         return self
 
 
-AnySettings = TypeVar("AnySettings", RendererSettings, GeneratorSettings)
+AnySettings = TypeVar("AnySettings", bound=BasicSettings)
 
 _PATHS = ("output", "data", "start", "vgg", "audio_encoder")
 

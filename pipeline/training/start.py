@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -30,19 +31,16 @@ def start(settings: RendererSettings | GeneratorSettings, console: Console) -> N
     with TrainingProgress(console, kind, settings.steps, settings.progress_seconds) as progress:
         if isinstance(settings, RendererSettings):
             _say_of_pictures(settings, progress)
-        if not tensorboard_installed():
-            progress.say("TensorBoard is not installed (pip install 'imtalker[train]'): log.jsonl alone is written")
-        if has_checkpoint(settings.output):
-            progress.say(f"going on from the checkpoint in {settings.output}")
+        say_where(settings.output, progress)
         if settings.workers > 1:
             train_on_workers(settings, progress)
             return
         with Journal(settings.output) as journal:
             watch = Watch(
-                stepped=_each(journal.stepped, progress.stepped),
-                validated=_each(journal.validated, progress.validated),
+                stepped=to_each(journal.stepped, progress.stepped),
+                validated=to_each(journal.validated, progress.validated),
             )
-            work(settings, pick_device(settings.device), _each(journal.reported, progress.reported), watch)
+            work(settings, pick_device(settings.device), to_each(journal.reported, progress.reported), watch)
 
 
 def _say_of_pictures(settings: RendererSettings, progress: TrainingProgress) -> None:
@@ -53,7 +51,17 @@ def _say_of_pictures(settings: RendererSettings, progress: TrainingProgress) -> 
         progress.say(f"drawing {4 * avatars.groups} avatars in {avatars.states} states each; they are kept in {pools}")
 
 
-def _each(*told: Callable[[Event], None]) -> Callable[[Event], None]:
+def say_where(output: Path, progress: TrainingProgress) -> None:
+    """Say what is not written, and that a training goes on."""
+    if not tensorboard_installed():
+        progress.say("TensorBoard is not installed (pip install 'imtalker[train]'): log.jsonl alone is written")
+    if has_checkpoint(output):
+        progress.say(f"going on from the checkpoint in {output}")
+
+
+def to_each(*told: Callable[[Event], None]) -> Callable[[Event], None]:
+    """One callback for several."""
+
     def tell(event: Event) -> None:
         for one in told:
             one(event)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from imtalker.files import file_sha256
-from imtalker.presets import PRESETS
+from imtalker.presets import PRESETS, find_preset, pretrained_files
 from pipeline.errors import CannotRun
 from pipeline.weights.catalogue import PARTS, Part, default_store, parts_of
 from pipeline.weights.hub import fetch, find
@@ -35,7 +35,7 @@ class ModelRow:
     preset: str
     part: str
     source: str
-    """Hub repository, or ``seeded`` for weights that are made on the spot."""
+    """Hub repository; ``package`` for weights that come with the program, ``seeded`` for those made on the spot."""
     licence: str
     file: str
     path: Path | None
@@ -201,7 +201,7 @@ def _rows(preset: str, store: Path, *, recompute: bool) -> list[ModelRow]:
     lock = read_lock(store)
     parts = parts_of(preset)
     if not parts:
-        return [ModelRow(preset, "all", "seeded", "Apache-2.0", "", None, "built in")]
+        return _built_in(preset)
     rows = []
     for part in parts:
         for names, path in zip(part.files, part.present(store), strict=True):
@@ -220,13 +220,24 @@ def _rows(preset: str, store: Path, *, recompute: bool) -> list[ModelRow]:
     return rows
 
 
+def _built_in(preset: str) -> list[ModelRow]:
+    files = pretrained_files(find_preset(preset))
+    if not files:
+        return [ModelRow(preset, "all", "seeded", "Apache-2.0", "", None, "built in")]
+    return [
+        ModelRow(preset, part, "package", "Apache-2.0", path.name, path, "built in", size=path.stat().st_size)
+        for part, path in files.items()
+    ]
+
+
 def _locate(preset: str, overrides: Mapping[str, str], store: Path) -> tuple[ModelFiles, list[Part]]:
     """The files that are there, and the parts that are needed but not whole."""
     parts = parts_of(preset)
-    if overrides and not parts:
+    packaged = pretrained_files(find_preset(preset))
+    if overrides and not parts and not packaged:
         raise CannotRun(f"{preset} makes its own weights; it takes none for {', '.join(sorted(overrides))}")
     named = _named(overrides)
-    found = dict(named)
+    found = packaged | named
     missing = []
     for part in parts:
         own_generator = part.name == "wav2vec2" and "generator" in named
