@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from imtalker.avatars import STATE_FIELDS, draw_identity, render
+from imtalker.avatars import NEUTRAL, STATE_FIELDS, draw_identity, render
 from imtalker.avatars.identity import World
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.avatar_pictures import HELD_OUT_IDENTITIES, draw_states
+from imtalker.training.contact_sheet import contact_sheet
 from imtalker.training.similarity import correlation, psnr, ssim
 from imtalker.training.state_reader import StateReader
 
@@ -93,6 +94,23 @@ def evaluate_renderer(
         other=correlations(reader(pictures["other"]), true_states),
         truth=correlations(reader(truth), true_states),
     )
+
+
+@torch.inference_mode()
+def held_out_sheet(renderer: Renderer, *, identities: int = 8, seed: int = 0, world: World = "full") -> Tensor:
+    """A contact sheet of held-out avatars in random states: reference, driver, rendered, truth; driven by another."""
+    size = renderer.config.resolution
+    states = draw_states(identities, torch.Generator().manual_seed(seed))
+    columns: list[list[Tensor]] = [[], [], [], []]
+    for number in range(identities):
+        person, other = draw_identity(number, world), draw_identity(identities + number, world)
+        state = states[number : number + 1]
+        reference = render(person, torch.tensor([NEUTRAL]), size, device="cpu").image
+        driver, truth = (render(who, state, size, device="cpu").image for who in (other, person))
+        rendered = renderer.render(renderer.prepare(reference), renderer.encode_motion(driver))
+        for column, picture in zip(columns, (reference, driver, rendered, truth), strict=True):
+            column.append(picture)
+    return contact_sheet([torch.cat(column) for column in columns])
 
 
 def correlations(read: Tensor, true: Tensor) -> dict[str, float]:

@@ -12,6 +12,7 @@ import typer
 train_app = typer.Typer(help="Train the networks.", no_args_is_help=True)
 
 _INTERRUPTED = 130
+_MISSED = 3
 
 Config = Annotated[Path | None, typer.Option("--config", help="settings (YAML); flags win over it")]
 Output = Annotated[Path | None, typer.Option(help="folder of the checkpoint, the log and the weights")]
@@ -86,6 +87,40 @@ def train_audio(
 
     with _interruptible():
         start_audio(load_settings(AudioSettings, config, flags), stderr_console())
+
+
+@train_app.command("evaluate")
+def evaluate(
+    output: Annotated[Path, typer.Option(help="folder of the scores; what was fitted there is used again")],
+    model: Annotated[str, typer.Option(help="preset with trained weights")] = "imtalker-demo",
+    renderer: Annotated[Path | None, typer.Option(help="renderer.safetensors instead of the preset's")] = None,
+    generator: Annotated[Path | None, typer.Option(help="generator.safetensors instead of the preset's")] = None,
+    identities: Annotated[int, typer.Option(min=2, help="held-out avatars that are rendered")] = 24,
+    lines: Annotated[int, typer.Option(min=2, help="held-out sentences that are spoken")] = 24,
+    language: Annotated[list[str] | None, typer.Option(help="of the sentences; may be repeated; default: all")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of states and sentences")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON on stdout")] = False,
+) -> None:
+    """Judge a model on avatars and speech never trained on; needs espeak-ng. Exit code 3: a target is missed."""
+    from imtalker.avatars.speech.texts import LANGUAGES
+    from pipeline.progress import RunProgress, stderr_console
+    from pipeline.training.evaluate import EVALUATION, EvaluationSettings, judge, table_text
+
+    settings = EvaluationSettings(
+        output=output,
+        model=model,
+        renderer=renderer,
+        generator=generator,
+        identities=identities,
+        lines=lines,
+        seed=seed,
+        languages=tuple(language or LANGUAGES),
+    )
+    with _interruptible(), RunProgress(stderr_console(), 30.0) as progress:
+        table = judge(settings, progress)
+    typer.echo((output / EVALUATION).read_text() if as_json else table_text(table))
+    if any(score.reached is False for score in table):
+        raise typer.Exit(_MISSED)
 
 
 def _train(kind: Literal["RendererSettings", "GeneratorSettings"], config: Path | None, flags: dict[str, Any]) -> None:
