@@ -134,11 +134,13 @@ def train_renderer(
     def whole(step: int) -> list[PictureBatch]:
         return [placed(part, device) for part in data.parts(step, range(1), 1)]
 
+    taught: StateReadout | None = None
     if run.codes_first:
+        taught = StateReadout(run.renderer.dim_motion).to(device)
         # Every process learns from whole batches, so all come to the same codes.
         codes = CodeTrainer(
             renderer,
-            StateReadout(run.renderer.dim_motion).to(device),
+            taught,
             steps=run.codes_first,
             learning_rate=run.learning_rate,
             equalised_rate=run.equalised_rate,
@@ -156,6 +158,8 @@ def train_renderer(
         equalised_rate=run.equalised_rate,
         share=share,
     )
+    if taught is not None and trainer.readout is not None:
+        trainer.readout.load_state_dict(taught.state_dict())
     averaged = renderer if trainer.average is None else cast(Renderer, trainer.average.module)
 
     def batches(step: int) -> list[PictureBatch]:
