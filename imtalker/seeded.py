@@ -58,6 +58,12 @@ def raw_stream(label: str, count: int, seed: int) -> np.ndarray:
     return np.random.PCG64(int.from_bytes(digest[:16], "little")).random_raw(count).astype("<u8", copy=False)
 
 
+def drawn_between(name: str, bounds: Sequence[tuple[float, float]], seed: int) -> list[float]:
+    """A number within each pair of bounds, lower one included, from the stream ``name`` of ``seed``."""
+    draws = raw_stream(name, len(bounds), seed)
+    return [low + (high - low) * (int(draw) >> 11) * 2.0**-53 for (low, high), draw in zip(bounds, draws, strict=True)]
+
+
 def unit_noise(label: str, count: int, seed: int) -> np.ndarray:
     """float64 [count] of mean 0 and variance 1: centred sums of the four 16-bit quarters of a draw."""
     quarters = raw_stream(label, count, seed).view("<u2").reshape(count, 4).astype(np.int32)

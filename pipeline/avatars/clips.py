@@ -13,6 +13,7 @@ from imtalker.avatars import Rendering, draw_identity, render
 from imtalker.avatars.speech.performance import Performance, perform
 from imtalker.avatars.speech.utterance import SAMPLE_RATE
 from imtalker.engine.bench.measure import threads
+from imtalker.seeded import drawn_between
 from imtalker.training.picture_clips import write_landmarks
 from pipeline.avatars.folder import AvatarFolder, appearing
 from pipeline.avatars.portraits import as_bytes
@@ -26,11 +27,18 @@ _BATCH_PIXELS = 1 << 20
 """Pixels drawn before they go to the encoder, of all frames together; some 40 MB. Part of the result, like the size:
 frames drawn together may round otherwise."""
 
+_SILENCE_S = (0.2, 1.2), (0.0, 0.8)
+"""Shortest and longest silence before and after the speech."""
+
 
 def spoken(recipe: ClipRecipe) -> Performance:
-    """The clip's line, spoken by espeak-ng and performed. Raises what `imtalker.avatars.speech.espeak.speak` raises."""
-    line = recipe.line
-    return perform(line.text, line.voice, seed=recipe.performance_seed, rate=line.rate, pitch=line.pitch)
+    """The clip's line, spoken by espeak-ng and performed, between silences of which some last a second.
+
+    Raises what `imtalker.avatars.speech.espeak.speak` raises.
+    """
+    line, seed = recipe.line, recipe.performance_seed
+    before, after = drawn_between("avatars/silence", _SILENCE_S, seed)
+    return perform(line.text, line.voice, seed=seed, rate=line.rate, pitch=line.pitch, silence_s=(before, after))
 
 
 def write_clip(folder: AvatarFolder, recipe: ClipRecipe, performance: Performance, *, frames: bool = False) -> int:

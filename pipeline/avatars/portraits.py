@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from imtalker.avatars import AvatarState, draw_identity, render
 from imtalker.engine.bench.measure import threads
-from imtalker.seeded import raw_stream
+from imtalker.seeded import drawn_between
 from pipeline.avatars.recipes import PortraitRecipe
 
 _RECIPE = "recipe"
@@ -27,11 +27,7 @@ _POSE = {
 
 def portrait_state(identity_seed: int) -> AvatarState:
     """The one state in which an identity is portrayed."""
-    draws = raw_stream("avatars/portrait", len(_POSE), identity_seed)
-    pose = {
-        name: low + (high - low) * (int(draw) >> 11) * 2.0**-53
-        for (name, (low, high)), draw in zip(_POSE.items(), draws, strict=True)
-    }
+    pose = dict(zip(_POSE, drawn_between("avatars/portrait", list(_POSE.values()), identity_seed), strict=True))
     return AvatarState.neutral().replace(**pose)
 
 
