@@ -89,6 +89,23 @@ def train_audio(
         start_audio(load_settings(AudioSettings, config, flags), stderr_console())
 
 
+@train_app.command("recipe")
+def recipe(
+    recipe: Annotated[Path, typer.Argument(help="settings of every step (YAML), such as jobs/train_demo.yaml")],
+    output: Annotated[Path, typer.Option(help="folder with a folder for each step")],
+    until: Annotated[
+        Literal["audio", "renderer", "clips", "features", "generator", "weights", "evaluation"],
+        typer.Option(help="last step"),
+    ] = "evaluation",
+) -> None:
+    """Train a whole model, step by step; needs espeak-ng. Run it again to go on where it stopped."""
+    from pipeline.progress import stderr_console
+    from pipeline.training.recipe import RecipeRun, load_recipe
+
+    with _interruptible():
+        RecipeRun(load_recipe(recipe), output.absolute(), stderr_console()).follow(until)
+
+
 @train_app.command("evaluate")
 def evaluate(
     output: Annotated[Path, typer.Option(help="folder of the scores; what was fitted there is used again")],
