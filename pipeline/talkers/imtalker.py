@@ -12,7 +12,7 @@ from torch import Tensor
 
 from imtalker import MotionGenerator, RenderEngine, Renderer, load_generator, load_renderer
 from imtalker.audio.waveform import normalise
-from imtalker.checkpoints import CheckpointError
+from imtalker.checkpoints import CheckpointError, load_audio_encoder
 from imtalker.engine.audio import AudioBatches
 from imtalker.engine.precision import usable
 from imtalker.engine.sampler import MotionItem, MotionSampler
@@ -21,7 +21,7 @@ from imtalker.presets import Preset, build_seeded, find_preset
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.talker import Arrays, MotionRequest, TalkerInfo
-from pipeline.weights import ModelFiles, locate, sha256_of
+from pipeline.weights import FEATURE_PARTS, PARTS, ModelFiles, locate, sha256_of
 
 _VERSION = 2
 
@@ -31,7 +31,7 @@ _GPU_ITEMS_IN_FLIGHT = 32
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def info(settings: RunSettings) -> TalkerInfo:
+def info(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
     """Raises CannotRun when published weights are missing."""
     preset = find_preset(settings.model)
     return TalkerInfo(
@@ -40,7 +40,8 @@ def info(settings: RunSettings) -> TalkerInfo:
         resolution=preset.renderer.resolution,
         fps=int(preset.generator.fps),
         weights="random" if preset.weights == "seeded" else preset.weights,
-        weights_sha256=sha256_of(locate(preset.name, settings.weights)),
+        weights_sha256=sha256_of(_located(preset, settings, features_only)),
+        features_only=features_only,
     )
 
 
@@ -85,13 +86,22 @@ class IMTalker:
         if self._preset.weights == "seeded":
             return self._seeded[1].to(self.device)
         try:
+            if self.info.features_only and self._files.generator is None:
+                return self._untrained
             return load_generator(_needed(self._files.generator), audio_encoder=self._files.wav2vec2).to(self.device)
         except CheckpointError as exc:
             raise CannotRun(str(exc)) from exc
 
     @property
+    def _untrained(self) -> MotionGenerator:
+        """A generator that can only hear: its audio encoder is loaded, all else is new."""
+        generator = MotionGenerator(self._preset.generator).eval()
+        load_audio_encoder(generator, _needed(self._files.wav2vec2))
+        return generator.to(self.device)
+
+    @property
     def _files(self) -> ModelFiles:
-        return locate(self._preset.name, self._settings.weights)
+        return _located(self._preset, self._settings, self.info.features_only)
 
     @cached_property
     def _seeded(self) -> tuple[Renderer, MotionGenerator]:
@@ -168,6 +178,10 @@ class IMTalker:
     def _pictures(self, images: np.ndarray) -> Tensor:
         """uint8 [n, R, R, 3] -> float [n, 3, R, R] in 0..1 on the device."""
         return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+def _located(preset: Preset, settings: RunSettings, features_only: bool) -> ModelFiles:
+    return locate(preset.name, settings.weights, parts=FEATURE_PARTS if features_only else PARTS)
 
 
 def _needed(path: Path | None) -> Path:
