@@ -11,7 +11,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from pipeline.config import RunSettings, VideoSettings
-from pipeline.errors import CannotRun
+from pipeline.weights import parse_weights
 
 _SIMPLE = (str, int, float, bool)
 
@@ -28,7 +28,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         weights = arguments.pop("weights")
         settings = {path: value for path, value in given.items() if value is not None}
         if weights:
-            settings["weights"] = dict(_pair(text) for text in weights)
+            settings["weights"] = parse_weights(weights)
         command(**arguments, settings=settings)
 
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
@@ -74,10 +74,3 @@ def _option(name: str, kind: Any, field: FieldInfo) -> Any:
         kind | None,
         typer.Option(flag, help=f"{field.description or name.replace('_', ' ')}{default}", show_default=False),
     ]
-
-
-def _pair(text: str) -> tuple[str, str]:
-    part, separator, path = text.partition("=")
-    if not separator or not part or not path:
-        raise CannotRun(f"--weights {text}: expected PART=PATH, e.g. renderer=renderer.safetensors")
-    return part, path

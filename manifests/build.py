@@ -72,11 +72,11 @@ def build_from_folders(folders: Folders, output: str, storage_options: StorageOp
     """
     _check(folders)
     base = parent(absolute(output))
-    listed = {"image": _listed(folders.images, IMAGE_ENDINGS, storage_options)}
+    listed = {"image": list_files(folders.images, IMAGE_ENDINGS, storage_options)}
     if folders.audio:
-        listed["audio"] = _listed(folders.audio, AUDIO_ENDINGS, storage_options)
+        listed["audio"] = list_files(folders.audio, AUDIO_ENDINGS, storage_options)
     if folders.drivers:
-        listed["driver"] = _listed(folders.drivers, VIDEO_ENDINGS, storage_options)
+        listed["driver"] = list_files(folders.drivers, VIDEO_ENDINGS, storage_options)
     pairs = pair([found for found, _ in listed.values()], folders.pairing)
     chosen = pairs.drawn(folders.sample, folders.seed)
     table = _with_takes(_table(list(listed), chosen, base, folders.motion_from), folders)
@@ -118,7 +118,7 @@ def _check(folders: Folders) -> None:
         raise ManifestError(f"expected sample and takes from 1 up, found {folders.sample} and {folders.takes}")
 
 
-def _listed(
+def list_files(
     folder: str, endings: Sequence[str], storage_options: StorageOptions | None
 ) -> tuple[list[Source], list[str]]:
     """Files of a folder that have one of the endings, in the order of their paths, and the paths of all others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -14,7 +14,7 @@ import torch
 
 from pipeline.cluster import connected
 from pipeline.config import RunSettings
-from pipeline.errors import CannotRun
+from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.resources import PATIENT_THREADS, Placement, Pool, place
 from pipeline.stages.base import COLUMN, Stage
 from pipeline.stages.batched import BatchedStage
@@ -182,6 +182,30 @@ def _cause(exc: BaseException | None) -> str:
         reason = lines[-1] if lines else reason
         exc = getattr(exc, "cause", None) or exc.__cause__
     return reason.removeprefix(f"{CannotRun.__module__}.{CannotRun.__name__}: ")
+
+
+def through(
+    tasks: Sequence[T], stages: Sequence[type[Stage[T]]], executor: Executor, each: Callable[[T], None]
+) -> list[T]:
+    """Send tasks through stages, those that got lost once more, alone; returns those that got lost twice."""
+    left = list(tasks)
+    for alone in (False, True):
+        done: set[str] = set()
+        for task in executor.run(left, stages, alone=alone):
+            done.add(task.key)
+            each(task)
+        left = missing(left, done)
+    return left
+
+
+def lost(stage: str) -> ErrorRecord:
+    """The error of a task that got lost twice."""
+    return ErrorRecord(
+        "infrastructure",
+        stage,
+        "its worker died twice while it was being made",
+        "run again; if it dies again, look at the worker's log for this item (memory? a damaged file?)",
+    )
 
 
 def missing(tasks: Iterable[T], done: set[str]) -> list[T]:

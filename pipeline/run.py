@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 from manifests.errors import ManifestError
 from manifests.reader import Manifest, read_manifest
 from pipeline import talker
 from pipeline.config import RunSettings
-from pipeline.errors import CannotRun, ErrorRecord
-from pipeline.execute import Context, Executor, missing
+from pipeline.errors import CannotRun
+from pipeline.execute import Context, Executor, lost, through
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
-from pipeline.stages.base import Stage
 from pipeline.stages.crop import CropStage
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.motion import MotionStage
@@ -25,14 +23,15 @@ from pipeline.stages.render import RenderStage
 from pipeline.storage import Store
 from pipeline.summary import RunSummary, finish
 from pipeline.talker import TalkerInfo
-from pipeline.tasks import AssetTask, ItemTask, Task
-from pipeline.weights import ensure
+from pipeline.tasks import AssetTask, ItemTask
+from pipeline.weights import FEATURE_PARTS, PARTS, ensure
 
 
-def prepare(settings: RunSettings) -> TalkerInfo:
+def prepare(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
     """Make sure of the weights and say what the model is. Raises CannotRun for weights that are missing."""
-    ensure(settings.model, settings.weights, download=settings.download)
-    return talker.info(settings)
+    parts = FEATURE_PARTS if features_only else PARTS
+    ensure(settings.model, settings.weights, download=settings.download, parts=parts)
+    return talker.info(settings, features_only=features_only)
 
 
 def load_manifest(uri: str, settings: RunSettings) -> Manifest:
@@ -90,32 +89,6 @@ def _announce(plan: Plan, progress: RunProgress) -> None:
     )
 
 
-def _through(
-    tasks: Sequence[Task],
-    stages: Sequence[type[Stage[Any]]],
-    executor: Executor,
-    each: Callable[[Any], None],
-) -> list[Task]:
-    """Send tasks through stages, those that got lost once more, alone; returns those that got lost twice."""
-    left = list(tasks)
-    for alone in (False, True):
-        done: set[str] = set()
-        for task in executor.run(left, stages, alone=alone):
-            done.add(task.key)
-            each(task)
-        left = missing(left, done)
-    return left
-
-
-def _lost(stage: str) -> ErrorRecord:
-    return ErrorRecord(
-        "infrastructure",
-        stage,
-        "its worker died twice while it was being made",
-        "run again; if it dies again, look at the worker's log for this item (memory? a damaged file?)",
-    )
-
-
 def _make_assets(plan: Plan, executor: Executor, progress: RunProgress) -> dict[str, AssetTask]:
     """Crops, codes, features and drivers' motion: each once, however many items name it."""
     done: dict[str, AssetTask] = {}
@@ -125,9 +98,8 @@ def _make_assets(plan: Plan, executor: Executor, progress: RunProgress) -> dict[
         progress.advance(failed=asset.error is not None)
 
     progress.begin("portraits and media", len(plan.assets))
-    for lost in _through(list(plan.assets.values()), (CropStage, FeaturesStage), executor, keep):
-        asset = plan.assets[lost.key].model_copy(update={"error": _lost("features")})
-        keep(asset)
+    for gone in through(list(plan.assets.values()), (CropStage, FeaturesStage), executor, keep):
+        keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
     return done
 
 
@@ -160,8 +132,8 @@ def _make_items(
 
     progress.begin("videos", len(ready), frames=sum(item.due_frames for item in ready))
     by_key = {item.key: item for item in ready}
-    for lost in _through(ready, (MotionStage, RenderStage), executor, keep):
-        item = by_key[lost.key].model_copy(update={"error": _lost("render")})
+    for gone in through(ready, (MotionStage, RenderStage), executor, keep):
+        item = by_key[gone.key].model_copy(update={"error": lost("render")})
         ledger.write(Record.of(item, settings, info))
         keep(item)
     return records

@@ -33,6 +33,8 @@ class TalkerInfo:
     weights: str
     """``published``, ``trained`` or ``random``."""
     weights_sha256: dict[str, str] = field(default_factory=dict)
+    features_only: bool = False
+    """Whether portraits, recordings and drivers are encoded and no more: what makes motion need not be there."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Talker(Protocol):
         """uint8 [n, R, R, 3] RGB, in order, as many frames as the motion has."""
 
 
-# Preset -> module that offers `info(settings)` and `load(settings, info)`.
+# Preset -> module that offers `info(settings, features_only=...)` and `load(settings, info)`.
 _FAMILIES = {
     "imtalker": "pipeline.talkers.imtalker",
     "imtalker-tiny": "pipeline.talkers.imtalker",
@@ -92,9 +94,9 @@ def _family(model: str) -> Any:
     return import_module(_FAMILIES[model])
 
 
-def info(settings: RunSettings) -> TalkerInfo:
+def info(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
     """Facts about ``settings.model``, its weights' hashes among them. Raises CannotRun when weights are missing."""
-    found: TalkerInfo = _family(settings.model).info(settings)
+    found: TalkerInfo = _family(settings.model).info(settings, features_only=features_only)
     return found
 
 

@@ -22,7 +22,7 @@ class MotionBatch:
     audio: Tensor
     """[B, P + L, 768]"""
     pose: Tensor
-    """[B, P + L, 3], as camera."""
+    """[B, P + L, 3], as camera. Rows that are NaN here, in camera and in gaze are unknown."""
     camera: Tensor
     gaze: Tensor
     """[B, P + L, 2], radians."""
@@ -59,8 +59,9 @@ def training_losses(
 ) -> Losses:
     """Losses of a batch at random times with random noise, conditions dropped at random.
 
-    ``draw``, on the CPU, decides all of that. The reference is never dropped. With a ``share`` the batch is this
-    process's part, of the same size as the others', and chance is what it would be for the whole.
+    ``draw``, on the CPU, decides all of that. The reference is never dropped, what is unknown always. With a
+    ``share`` the batch is this process's part, of the same size as the others', and chance is what it would be for the
+    whole.
     """
     chance = _Chance(draw, dropout or Dropout(), share)
     rows, past = len(batch.motion), generator.config.num_prev_frames
@@ -68,7 +69,7 @@ def training_losses(
     before, now = batch.motion[:, :past], batch.motion[:, past:]
     t = share.rows(torch.rand(rows * share.size, generator=draw)).to(like)
     noise = share.rows(torch.randn(rows * share.size, *now.shape[1:], generator=draw)).to(like)
-    projected = generator.project(batch.audio, pose=batch.pose, camera=batch.camera, gaze=batch.gaze)
+    projected = project_known(generator, batch)
     conditions = Conditions(
         *(
             chance.dropped(sequence, past)
@@ -77,6 +78,16 @@ def training_losses(
     )
     before = before * chance.kept(chance.dropout.before, like)
     return losses_at(generator, replace(batch, motion=torch.cat([before, now], 1)), conditions, t, noise)
+
+
+def project_known(generator: MotionGenerator, batch: MotionBatch) -> Conditions:
+    """The batch's conditions, projected; where one is unknown, zeros, as where it is absent in sampling."""
+    raw = {"pose": batch.pose, "camera": batch.camera, "gaze": batch.gaze}
+    known = {name: ~rows.isnan().any(-1, keepdim=True) for name, rows in raw.items()}
+    # Filled first: a gradient through NaN would be NaN, whatever it is multiplied with.
+    filled = {name: torch.where(known[name], rows, 0.0) for name, rows in raw.items()}
+    projected = generator.project(batch.audio, **filled)
+    return replace(projected, **{name: getattr(projected, name) * known[name] for name in raw})
 
 
 def losses_at(

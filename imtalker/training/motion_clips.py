@@ -1,14 +1,17 @@
 """The published data layout of the motion generator: one file a clip and kind of sequence, all at 25 frames a second.
 
 ``motion/<stem>.pt`` [N, 32] of the motion encoder, ``audio/<stem>.npy`` [N, 768] of the audio encoder,
-``smirk/<stem>.pt`` with ``pose_params`` and ``cam`` [N, 3] each, ``gaze/<stem>.npy`` [N, 2].
+``smirk/<stem>.pt`` with ``pose_params`` and ``cam`` [N, 3] each, ``gaze/<stem>.npy`` [N, 2]. Rows of pose, camera and
+gaze that nobody knows are NaN; training drops them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -38,19 +41,25 @@ class MotionClip:
 
 
 def write_clip(folder: Path, stem: str, clip: MotionClip) -> None:
-    """Keep a clip in the published layout under ``folder``; its subfolders are made."""
-    paths = _paths(folder, stem)
-    for path in paths.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(clip.motion.contiguous(), paths["motion"])
-    torch.save({"pose_params": clip.pose.contiguous(), "cam": clip.camera.contiguous()}, paths["smirk"])
-    np.save(paths["audio"], clip.audio.numpy())
-    np.save(paths["gaze"], clip.gaze.numpy())
+    """Keep a clip in the published layout under ``folder``; its subfolders are made.
+
+    A file is there as a whole or not at all, and the motion, by which clips are found, comes last.
+    """
+    paths = clip_paths(folder, stem)
+    paths["motion"].unlink(missing_ok=True)
+    with _appearing(paths["audio"]) as file:
+        np.save(file, clip.audio.numpy())
+    with _appearing(paths["gaze"]) as file:
+        np.save(file, clip.gaze.numpy())
+    with _appearing(paths["smirk"]) as file:
+        torch.save({"pose_params": _alone(clip.pose), "cam": _alone(clip.camera)}, file)
+    with _appearing(paths["motion"]) as file:
+        torch.save(_alone(clip.motion), file)
 
 
 def read_clip(folder: Path, stem: str) -> MotionClip:
     """Read a clip; sequences are cut to the shortest. Raises ClipError naming the file."""
-    paths = _paths(folder, stem)
+    paths = clip_paths(folder, stem)
     smirk = _tensors(paths["smirk"])
     if not isinstance(smirk, dict) or not {"pose_params", "cam"} <= smirk.keys():
         raise ClipError(f"{paths['smirk']}: expected a dict with pose_params and cam")
@@ -118,13 +127,32 @@ def stacked(batches: list[MotionBatch]) -> MotionBatch:
     return MotionBatch(*(torch.cat([getattr(batch, name) for batch in batches]) for name in names))
 
 
-def _paths(folder: Path, stem: str) -> dict[str, Path]:
+def clip_paths(folder: Path, stem: str) -> dict[str, Path]:
+    """The files of a clip: motion, audio, smirk and gaze."""
     return {
         "motion": folder / "motion" / f"{stem}.pt",
         "audio": folder / "audio" / f"{stem}.npy",
         "smirk": folder / "smirk" / f"{stem}.pt",
         "gaze": folder / "gaze" / f"{stem}.npy",
     }
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears as ``path`` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _alone(sequence: Tensor) -> Tensor:
+    """A copy: of a slice, torch would save the whole."""
+    return sequence.clone(memory_format=torch.contiguous_format)
 
 
 def _tensors(path: Path) -> Tensor | dict[str, Tensor]:

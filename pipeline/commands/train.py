@@ -1,7 +1,8 @@
-"""``imtalker train``: the trainings."""
+"""``imtalker train``: the trainings, data for them, and judging what came out."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-train_app = typer.Typer(help="Train the networks.", no_args_is_help=True)
+train_app = typer.Typer(help="Train the networks, make data for them, judge them.", no_args_is_help=True)
 
 _INTERRUPTED = 130
 _MISSED = 3
@@ -138,6 +139,74 @@ def evaluate(
     typer.echo((output / EVALUATION).read_text() if as_json else table_text(table))
     if any(score.reached is False for score in table):
         raise typer.Exit(_MISSED)
+
+
+@train_app.command("features")
+def train_features(
+    videos: Annotated[str, typer.Argument(help="folder of talking videos with sound (URI)")],
+    output: Annotated[Path, typer.Option(help="folder of the clips, on a local disk that every worker sees")],
+    model: Annotated[str | None, typer.Option(help="preset")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(metavar="PART=PATH", help="weights of a part; may be repeated")
+    ] = None,
+    audio_encoder: Annotated[Path | None, typer.Option(help="wav2vec2 folder of the hub")] = None,
+    states: Annotated[
+        Path | None, typer.Option(help="folder of avatars' states: pose, camera and gaze are then known")
+    ] = None,
+    driver_face: Annotated[
+        Literal["checked", "unchecked"] | None, typer.Option(help="whether a video must show a face")
+    ] = None,
+    detector: Annotated[Literal["dlib", "s3fd"] | None, typer.Option(help="of that face")] = None,
+    device: Device = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="of the renderer's networks")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=64, help="frames encoded at once")] = None,
+    items_in_flight: Annotated[
+        int | None, typer.Option(min=1, max=256, help="recordings encoded in one batch; default: 32 on GPUs, 1 without")
+    ] = None,
+    download: Annotated[
+        bool | None, typer.Option("--download/--no-download", help="fetch missing published weights")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: one of its own")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
+) -> None:
+    """Make the generator's data from videos: motion codes and audio features. Run it again to make what is missing."""
+    from functools import partial
+
+    from pipeline.execute import on_ray
+    from pipeline.progress import RunProgress, stderr_console
+    from pipeline.run import prepare
+    from pipeline.training.features import feature_settings, make_features
+
+    if "://" in str(output):
+        raise typer.BadParameter(f"expected a folder on a local disk, found {output}")
+    plain = {
+        "model": model,
+        "driver_face": driver_face,
+        "detector": detector,
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+        "items_in_flight": items_in_flight,
+        "download": download,
+    }
+    settings = feature_settings(plain, weights or [], audio_encoder)
+    with RunProgress(stderr_console(), settings.progress_seconds) as progress:
+        summary = make_features(
+            videos,
+            output,
+            settings,
+            prepare(settings, features_only=True),
+            partial(on_ray, address=address),
+            progress,
+            states=states,
+        )
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict(), indent=1))
+    else:
+        typer.echo("\n".join(summary.lines()), err=True)
+    raise typer.Exit(summary.exit_code)
 
 
 def _train(kind: Literal["RendererSettings", "GeneratorSettings"], config: Path | None, flags: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imtalker import MotionGenerator, RenderEngine, Renderer, load_generator, load_renderer
 from imtalker.audio.waveform import normalise
-from imtalker.checkpoints import CheckpointError
+from imtalker.checkpoints import CheckpointError, load_audio_encoder
 from imtalker.config import GeneratorConfig, RendererConfig
 from imtalker.engine.audio import AudioBatches
 from imtalker.engine.precision import usable
@@ -25,7 +25,7 @@ from imtalker.safetensors_files import read_config
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.talker import Arrays, MotionRequest, TalkerInfo
-from pipeline.weights import ModelFiles, locate, sha256_of
+from pipeline.weights import FEATURE_PARTS, PARTS, ModelFiles, locate, sha256_of
 
 _VERSION = 2
 
@@ -35,9 +35,9 @@ _GPU_ITEMS_IN_FLIGHT = 32
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def info(settings: RunSettings) -> TalkerInfo:
+def info(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
     """Raises CannotRun when published weights are missing, or files can't be used together."""
-    preset, files = _sized(find_preset(settings.model), settings)
+    preset, files = _sized(find_preset(settings.model), settings, features_only)
     return TalkerInfo(
         model=preset.name,
         version=_VERSION,
@@ -45,6 +45,7 @@ def info(settings: RunSettings) -> TalkerInfo:
         fps=int(preset.generator.fps),
         weights="random" if preset.weights == "seeded" else preset.weights,
         weights_sha256=sha256_of(files),
+        features_only=features_only,
     )
 
 
@@ -66,7 +67,7 @@ class IMTalker:
     """See `pipeline.talker.Talker` for what each method promises."""
 
     def __init__(self, preset: Preset, settings: RunSettings, info: TalkerInfo) -> None:
-        self._preset, self._files = _sized(preset, settings)
+        self._preset, self._files = _sized(preset, settings, info.features_only)
         self._settings = settings
         self.info = info
         self.device = pick_device(settings.device)
@@ -90,10 +91,19 @@ class IMTalker:
         if self._preset.weights == "seeded":
             return self._seeded[1].to(self.device)
         try:
+            if self.info.features_only and self._files.generator is None:
+                return self._untrained
             path, encoder = _needed(self._files.generator), self._files.wav2vec2
             return load_generator(path, audio_encoder=encoder, config=self._preset.generator).to(self.device)
         except CheckpointError as exc:
             raise CannotRun(str(exc)) from exc
+
+    @property
+    def _untrained(self) -> MotionGenerator:
+        """A generator that can only hear: its audio encoder is loaded, all else is new."""
+        generator = MotionGenerator(self._preset.generator).eval()
+        load_audio_encoder(generator, _needed(self._files.wav2vec2))
+        return generator.to(self.device)
 
     @cached_property
     def _seeded(self) -> tuple[Renderer, MotionGenerator]:
@@ -172,9 +182,9 @@ class IMTalker:
         return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
-def _sized(preset: Preset, settings: RunSettings) -> tuple[Preset, ModelFiles]:
+def _sized(preset: Preset, settings: RunSettings, features_only: bool) -> tuple[Preset, ModelFiles]:
     """The files of a run, and the preset in the sizes that they carry; raises CannotRun if they can't go together."""
-    files = locate(preset.name, settings.weights)
+    files = locate(preset.name, settings.weights, parts=FEATURE_PARTS if features_only else PARTS)
     try:
         if _carries_sizes(files.renderer):
             preset = replace(preset, renderer=read_config(files.renderer, "renderer", RendererConfig, None))
@@ -183,7 +193,7 @@ def _sized(preset: Preset, settings: RunSettings) -> tuple[Preset, ModelFiles]:
     except CheckpointError as exc:
         raise CannotRun(str(exc)) from exc
     codes = preset.renderer.dim_motion, preset.generator.dim_motion
-    if codes[0] != codes[1]:
+    if codes[0] != codes[1] and not features_only:
         raise CannotRun(
             f"the renderer {files.renderer} takes motion codes of {codes[0]} numbers, the generator {files.generator} "
             f"makes {codes[1]}; name two files that were trained together"

@@ -1,6 +1,14 @@
 """The model store: where weights come from, where they lie, and whether they are what they should be."""
 
-from pipeline.weights.catalogue import PARTS, Part, default_store, parse_revisions, parts_of
+from pipeline.weights.catalogue import (
+    FEATURE_PARTS,
+    PARTS,
+    Part,
+    default_store,
+    parse_revisions,
+    parse_weights,
+    parts_of,
+)
 from pipeline.weights.store import (
     ModelFiles,
     ModelRow,
@@ -14,6 +22,7 @@ from pipeline.weights.store import (
 )
 
 __all__ = [
+    "FEATURE_PARTS",
     "PARTS",
     "ModelFiles",
     "ModelRow",
@@ -24,6 +33,7 @@ __all__ = [
     "list_models",
     "locate",
     "parse_revisions",
+    "parse_weights",
     "parts_of",
     "pull",
     "sha256_of",

@@ -13,6 +13,9 @@ from pipeline.errors import CannotRun
 PARTS = ("renderer", "generator", "wav2vec2")
 """The parts of a model whose files a run can be given (``weights`` in its settings)."""
 
+FEATURE_PARTS = ("renderer", "wav2vec2")
+"""The parts that features of portraits, recordings and drivers need; a generator may bring the second."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -72,6 +75,17 @@ def default_store() -> Path:
         return Path(own).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "imtalker" / "models"
+
+
+def parse_weights(texts: Iterable[str]) -> dict[str, str]:
+    """``PART=PATH`` texts as part -> path; raises CannotRun for any other form."""
+    weights = {}
+    for text in texts:
+        part, _, path = text.partition("=")
+        if not part or not path:
+            raise CannotRun(f"--weights {text}: expected PART=PATH, e.g. renderer=renderer.safetensors")
+        weights[part] = path
+    return weights
 
 
 def parse_revisions(texts: Iterable[str]) -> dict[str, str]:

@@ -95,15 +95,17 @@ def pull(
     return _rows(preset, store, recompute=False)
 
 
-def locate(preset: str, overrides: Mapping[str, str], *, store: Path | None = None) -> ModelFiles:
-    """The files a run of ``preset`` loads: those named in ``overrides`` (part -> path), else the store's.
+def locate(
+    preset: str, overrides: Mapping[str, str], *, store: Path | None = None, parts: Collection[str] = PARTS
+) -> ModelFiles:
+    """The files a run of ``preset`` loads: those named in ``overrides`` (part -> path), else the store's ``parts``.
 
     The audio encoder comes with the store's generator; beside another generator it is used if it is there, except
     that a safetensors generator holds its own. Raises CannotRun, in one line, for an unknown preset or part, for a
     missing file, and for ``overrides`` of a preset that makes its own weights.
     """
     store = store or default_store()
-    files, missing = _locate(preset, overrides, store)
+    files, missing = _locate(preset, overrides, store, parts)
     if missing:
         raise CannotRun(
             f"weights of {preset} are missing in {store}: "
@@ -113,12 +115,19 @@ def locate(preset: str, overrides: Mapping[str, str], *, store: Path | None = No
     return files
 
 
-def ensure(preset: str, overrides: Mapping[str, str], *, download: bool, store: Path | None = None) -> ModelFiles:
+def ensure(
+    preset: str,
+    overrides: Mapping[str, str],
+    *,
+    download: bool,
+    store: Path | None = None,
+    parts: Collection[str] = PARTS,
+) -> ModelFiles:
     """As `locate`, after pulling what is missing if ``download``. Raises CannotRun as `locate` and `pull` do."""
-    _, missing = _locate(preset, overrides, store or default_store())
+    _, missing = _locate(preset, overrides, store or default_store(), parts)
     if missing and download:
         pull(preset, store=store, parts=[part.name for part in missing])
-    return locate(preset, overrides, store=store)
+    return locate(preset, overrides, store=store, parts=parts)
 
 
 def sha256_of(files: ModelFiles, *, store: Path | None = None) -> dict[str, str]:
@@ -230,16 +239,21 @@ def _built_in(preset: str) -> list[ModelRow]:
     ]
 
 
-def _locate(preset: str, overrides: Mapping[str, str], store: Path) -> tuple[ModelFiles, list[Part]]:
+def _locate(
+    preset: str, overrides: Mapping[str, str], store: Path, wanted: Collection[str]
+) -> tuple[ModelFiles, list[Part]]:
     """The files that are there, and the parts that are needed but not whole."""
     parts = parts_of(preset)
     packaged = pretrained_files(find_preset(preset))
     if overrides and not parts and not packaged:
         raise CannotRun(f"{preset} makes its own weights; it takes none for {', '.join(sorted(overrides))}")
     named = _named(overrides)
+    if "generator" not in wanted and "wav2vec2" in named:
+        # An encoder that is named would stay behind that of the package's generator.
+        packaged.pop("generator", None)
     found = packaged | named
     missing = []
-    for part in parts:
+    for part in (part for part in parts if part.name in wanted):
         own_generator = part.name == "wav2vec2" and "generator" in named
         if part.name in named or (own_generator and named["generator"].suffix == ".safetensors"):
             continue

@@ -104,3 +104,22 @@ def test_misshapen_sequences_are_named(tmp_path: Path) -> None:
     torch.save(torch.zeros(70), tmp_path / "motion" / "one.pt")
     with pytest.raises(ClipError, match=r"expected motion as \[frames, width\], found \[70\]"):
         read_clip(tmp_path, "one")
+
+
+def test_a_slice_is_written_alone(tmp_path: Path) -> None:
+    """torch would save all of what a slice is a part of."""
+    whole, cut = clip(2000), clip(2000)
+    write_clip(tmp_path, "one", MotionClip(**{name: getattr(cut, name)[:10] for name in WIDTHS}))
+    assert len(read_clip(tmp_path, "one")) == 10
+    assert (tmp_path / "motion" / "one.pt").stat().st_size < whole.motion.nbytes / 10
+
+
+def test_a_clip_that_cant_be_finished_is_not_found(tmp_path: Path) -> None:
+    """The motion, by which clips are found, comes last; and nothing half written lies under a name that counts."""
+    write_clip(tmp_path, "one", clip(12))
+    (tmp_path / "smirk" / "one.pt").unlink()
+    (tmp_path / "smirk" / "one.pt").mkdir()
+    with pytest.raises(OSError, match="one"):
+        write_clip(tmp_path, "one", clip(13))
+    assert not list((tmp_path / "motion").iterdir())
+    assert not list(tmp_path.rglob("*.part"))
