@@ -233,10 +233,14 @@ def _built_in(preset: str) -> list[ModelRow]:
     files = pretrained_files(find_preset(preset))
     if not files:
         return [ModelRow(preset, "all", "seeded", "Apache-2.0", "", None, "built in")]
-    return [
-        ModelRow(preset, part, "package", "Apache-2.0", path.name, path, "built in", size=path.stat().st_size)
-        for part, path in files.items()
-    ]
+    rows = []
+    for part, path in files.items():
+        fixed = (preset, part, "package", "Apache-2.0", path.name)
+        if path.is_file():
+            rows.append(ModelRow(*fixed, path, "built in", size=path.stat().st_size))
+        else:
+            rows.append(ModelRow(*fixed, None, "missing"))
+    return rows
 
 
 def _locate(
@@ -252,6 +256,8 @@ def _locate(
         # An encoder that is named would stay behind that of the package's generator.
         packaged.pop("generator", None)
     found = packaged | named
+    if absent := [str(path) for part, path in packaged.items() if part not in named and not path.is_file()]:
+        raise CannotRun(f"this copy of the program lacks the weights of {preset}: {', '.join(absent)}; install it anew")
     missing = []
     for part in (part for part in parts if part.name in wanted):
         own_generator = part.name == "wav2vec2" and "generator" in named
