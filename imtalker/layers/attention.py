@@ -59,14 +59,17 @@ class MultiHeadAttention(nn.Module):
         attention makes the output, so that no map has to be kept for the gradient.
         """
         if self.training:
-            with torch.no_grad():
-                best = [weights.sum(1).argmax(-1) for weights in self._weights(query, keys)]
-            return self(query, keys, values), torch.cat(best, 1)
+            return self(query, keys, values), self.best(query, keys)
         outputs, best = [], []
         for weights in self._weights(query, keys):
             outputs.append(weights @ values)
             best.append(weights.sum(1).argmax(-1))
         return self.join(torch.cat(outputs, 2)), torch.cat(best, 1)
+
+    @torch.no_grad()
+    def best(self, query: Tensor, keys: Tensor) -> Tensor:
+        """The second of what `ranked` gives, alone."""
+        return torch.cat([weights.sum(1).argmax(-1) for weights in self._weights(query, keys)], 1)
 
     def _weights(self, query: Tensor, keys: Tensor) -> Iterator[Tensor]:
         """Attention weights of tiles of queries, [B, heads, n, M] each."""

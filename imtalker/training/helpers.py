@@ -7,11 +7,13 @@ training and fade; the networks that result are those of the published model.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imtalker.avatars import NEUTRAL, STATE_FIELDS
-from imtalker.layers.attention import to_tokens
-from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransfer, SourceMaps
+from imtalker.layers.attention import to_map, to_tokens
+from imtalker.layers.resample import resample
+from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransfer, ResampledLevel, SourceMaps
 from imtalker.training.pictures import Truth
 
 # Of a state around neutral, what counts as one.
@@ -64,6 +66,41 @@ def routing_loss(
         found = -log_weights.gather(2, wanted[..., None])[..., 0]
         losses.append((found * shown).sum() / shown.sum().clamp(min=1))
     return torch.stack(losses).mean()
+
+
+def guided_transfer(
+    transfer: ImplicitMotionTransfer,
+    driving: list[Tensor],
+    source: SourceMaps,
+    truth: Truth,
+    strength: float,
+    draw: torch.Generator,
+) -> list[Tensor]:
+    """`ImplicitMotionTransfer.forward`, drawn towards the truth: what the networks around it learn from meanwhile.
+
+    Where the source shows a cell's content, its true cell's value has the weight ``strength`` (0..1) and attention
+    has the rest; at the finer levels that many of the cells, drawn at random, follow the truth instead of the best
+    match.
+    """
+    aligned: list[Tensor] = []
+    best: Tensor | None = None
+    for i, level in enumerate(transfer):
+        if isinstance(level, CrossAttentionLevel):
+            attention, side = level.block_efc, driving[i].shape[-1]
+            query, values = to_tokens(driving[i]), source.values[i]
+            cells, shown = true_cells(truth, side, torch.arange(side * side, device=driving[i].device))
+            q = attention.split(attention.q_proj(query))
+            found = F.scaled_dot_product_attention(q, source.keys[i], values)
+            true = values.gather(2, cells[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3]))
+            weight = (strength * shown)[:, None, :, None].to(found.dtype)
+            aligned.append(to_map(attention.join(found.lerp(true.to(found.dtype), weight)), side))
+            if i == transfer.attention_levels - 1 and source.pooled:
+                told = torch.rand(cells.shape, generator=draw).to(cells.device) < strength
+                best = torch.where(told & shown.bool(), cells, attention.best(query, source.keys[i]))
+        else:
+            assert best is not None and isinstance(level, ResampledLevel)  # noqa: S101  (narrows the type)
+            aligned.append(resample(source.pooled[i - transfer.attention_levels], best, level.ratio))
+    return aligned
 
 
 def true_cells(truth: Truth, side: int, queries: Tensor) -> tuple[Tensor, Tensor]:

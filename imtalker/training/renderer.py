@@ -15,7 +15,7 @@ from imtalker.layers.modulated import ModulatedConv2d
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import SourceMaps
 from imtalker.training.discriminator import TwoScales
-from imtalker.training.helpers import StateReadout, routing_loss
+from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss
 from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss
 from imtalker.training.pictures import PictureBatch
 
@@ -53,8 +53,18 @@ class Prediction:
     """What the adaptation makes of ``code`` for the target's and for the negative's identity."""
 
 
-def predict(renderer: Renderer, batch: PictureBatch, *, contrast: bool = True) -> Prediction:
+def predict(
+    renderer: Renderer,
+    batch: PictureBatch,
+    *,
+    contrast: bool = True,
+    guidance: float = 0.0,
+    draw: torch.Generator | None = None,
+) -> Prediction:
     """Render the driver's motion with the reference's face; ``adapted`` is made for ``contrast``.
+
+    ``guidance`` and ``draw`` say how far the transfer is shown the truth, where there is one; see
+    `imtalker.training.helpers.guided_transfer`.
 
     The identity encoder sees the three pictures one after the other, since batch norms in training mode mix a batch.
     """
@@ -77,7 +87,11 @@ def predict(renderer: Renderer, batch: PictureBatch, *, contrast: bool = True) -
             *([x.repeat_interleave(each, 0) for x in part] for part in (maps.keys, maps.values, maps.pooled))
         )
     driving = renderer.motion_maps(code, own)
-    frames = renderer.frame_decoder(renderer.imt(driving, maps))
+    if guidance and batch.truth is not None and draw is not None:
+        aligned = guided_transfer(renderer.imt, driving, maps, batch.truth, guidance, draw)
+    else:
+        aligned = renderer.imt(driving, maps)
+    frames = renderer.frame_decoder(aligned)
     return Prediction(frames, code, reference_code, driving, maps, adapted)
 
 
@@ -105,6 +119,8 @@ class RendererTrainer:
         """
         self.renderer, self.discriminator, self.perceptual = renderer, discriminator, perceptual
         self.weights = weights or RendererWeights()
+        self.guidance = 0.0
+        """How far the transfer is shown the truth from the next step on, 0..1."""
         self.steps = 0
         self._device = next(renderer.parameters()).device
         self._precision = precision
@@ -141,9 +157,13 @@ class RendererTrainer:
             for name, value in found.items():
                 terms[name] = terms.get(name, 0.0) + value.item() / len(batches)
 
+        # As many steps, as many draws: a run that goes on draws what it would have drawn.
+        draw = torch.Generator().manual_seed(self.steps)
+        contrast = bool(self.weights.identity)
+
         def predicted(batch: PictureBatch) -> Prediction:
             with self._autocast():
-                return predict(self.renderer, batch, contrast=bool(self.weights.identity))
+                return predict(self.renderer, batch, contrast=contrast, guidance=self.guidance, draw=draw)
 
         self._optimiser.zero_grad(set_to_none=True)
         # Made as they are used, so that one batch's maps are gone before the next one's come.
@@ -188,7 +208,6 @@ class RendererTrainer:
         if self.weights.adversarial:
             found["adversarial"] = adversarial_loss(self.discriminator(frames))
         if batch.truth is not None and self.weights.routing:
-            # As many steps, as many draws: a run that goes on draws what it would have drawn.
             draw = torch.Generator().manual_seed(self.steps)
             transfer = self.renderer.imt
             found["routing"] = routing_loss(transfer, prediction.driving, prediction.source, batch.truth, draw)

@@ -61,10 +61,14 @@ class RendererRun:
         default_factory=lambda: RendererWeights(1.0, 0.5, 0.05, 0.0, 0.0, routing=0.1, readout=0.2)
     )
     helped: int = 6000
+    guided: int = 0
+    """Steps over which the transfer is shown the true source of each cell, fading linearly."""
     norms: bool = True
     """See `imtalker.training.norms`."""
     codes_first: int = 0
     """Steps in which the motion encoder alone learns, before the run's own; see `imtalker.training.codes`."""
+    codes_rate: float = 1e-3
+    """Their learning rate at first."""
     average: float = 0.999
     precision: str = "float32"
     world: World = "full"
@@ -142,7 +146,7 @@ def train_renderer(
             renderer,
             taught,
             steps=run.codes_first,
-            learning_rate=run.learning_rate,
+            learning_rate=run.codes_rate,
             equalised_rate=run.equalised_rate,
             precision=getattr(torch, run.precision),
         )
@@ -168,6 +172,7 @@ def train_renderer(
 
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
+        trainer.guidance = max(0.0, 1 - step / run.guided) if run.guided else 0.0
         left = max(0.0, 1 - step / run.helped)
         trainer.weights = replace(run.weights, routing=left * run.weights.routing, readout=left * run.weights.readout)
 

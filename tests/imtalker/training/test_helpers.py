@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from imtalker.avatars import NEUTRAL, STATE_FIELDS, draw_identity, render
+from imtalker.layers.attention import to_map
+from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import CrossAttentionLevel, SourceMaps
-from imtalker.training.helpers import StateReadout, routing_loss, true_cells
+from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss, true_cells
 from imtalker.training.pictures import Truth
+from tests.imtalker.test_renderer import SMALL
 
 SIDE = 8
 CELLS = SIDE * SIDE
@@ -125,3 +128,48 @@ def test_a_read_state_is_compared_in_units_of_its_fields() -> None:
     turned = torch.tensor(NEUTRAL)[None].clone()
     turned[0, STATE_FIELDS.index("yaw")] += 0.4
     assert readout(torch.randn(1, 4), turned).item() == pytest.approx(1 / len(STATE_FIELDS))
+
+
+def prepared(renderer: Renderer) -> tuple[list[Tensor], SourceMaps]:
+    """Motion maps of one picture, and the maps of another."""
+    pictures = torch.rand(2, 3, SMALL.resolution, SMALL.resolution, generator=draw())
+    source = renderer.prepare(pictures[:1])
+    return renderer.motion_maps(renderer.encode_motion(pictures[1:]), source.identity), source.maps
+
+
+@torch.no_grad()
+def test_a_transfer_that_is_shown_nothing_is_the_models_own() -> None:
+    torch.manual_seed(0)
+    renderer = Renderer(SMALL).eval()
+    driving, source = prepared(renderer)
+    own = renderer.imt(driving, source)
+    for shown, strength in ((grid(), 0.0), (grid() + 9, 1.0)):
+        guided = guided_transfer(renderer.imt, driving, source, truth(shown, grid()), strength, draw())
+        for found, wanted in zip(guided, own, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_transfer_that_is_shown_all_takes_every_cell_from_its_true_place() -> None:
+    """Half-way between, coarse levels have half of each."""
+    torch.manual_seed(0)
+    renderer = Renderer(SMALL).eval()
+    driving, source = prepared(renderer)
+    own = renderer.imt(driving, source)
+    told = guided_transfer(renderer.imt, driving, source, truth(grid(), grid()), 1.0, draw())
+    half = guided_transfer(renderer.imt, driving, source, truth(grid(), grid()), 0.5, draw())
+    fine = 0
+    for level, (transfer, found) in enumerate(zip(renderer.imt, told, strict=True)):
+        side = found.shape[-1]
+        if isinstance(transfer, CrossAttentionLevel):
+            wanted = to_map(transfer.block_efc.join(source.values[level]), side)
+            torch.testing.assert_close(half[level], (own[level] + wanted) / 2, atol=1e-5, rtol=1e-4)
+        else:
+            cells = source.pooled[fine].unflatten(2, (SMALL.swin_res_threshold // 2,) * 2)
+            wanted = nn.functional.interpolate(cells, size=side)
+            # Half of the cells are drawn.
+            kept = (half[level] == wanted).all(1).float().mean()
+            assert 0.3 < kept < 0.8
+            fine += 1
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    assert fine
