@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
@@ -48,6 +49,21 @@ def doctor(
             typer.echo(line(finding))
     typer.echo(document(findings) if as_json else summary(findings))
     raise typer.Exit(exit_code(findings))
+
+
+def explain(
+    output: Annotated[str, typer.Argument(help="output folder of a run")],
+    item: Annotated[str, typer.Argument(metavar="ID", help="the item's id, or _invalid/ROW")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """All that is known about one item of a run, and the command that makes it again, alone."""
+    from jobs.schema import load_job
+    from pipeline.explain import explain as explain_item
+    from pipeline.explain import explanation_text
+
+    known = explain_item(output, item, load_job(config).settings.storage_options if config else None)
+    typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
 
 
 def _given(**flags: str | None) -> dict[str, str]:

@@ -53,14 +53,15 @@ def _ask(request: Request, machines: Sequence[dict[str, Any]]) -> Iterator[list[
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     names = dict(zip((m["NodeID"] for m in machines), _names(machines), strict=True))
-    look = ray.remote(_look).options(num_cpus=0, max_retries=0)
+    look = ray.remote(_look)
     waiting = {}
     for machine in machines:
         node = machine["NodeID"]
         update = {"on_node": True, "gpus": machine["Resources"].get("GPU", 0.0), "probe": f"{request.probe}-{node[:8]}"}
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
         asked = request.model_copy(update=update).model_dump_json()
-        waiting[look.options(scheduling_strategy=strategy).remote(asked)] = names[node]
+        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
+        waiting[look.options(**options).remote(asked)] = names[node]
     deadline = time.monotonic() + node_limit_s(request)
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
