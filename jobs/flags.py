@@ -45,7 +45,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     extra.append(inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=weights_type))
     set_type = Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SETTING=VALUE", help="any setting by its path, e.g. video.threads=2; repeatable"),
+        typer.Option("--set", metavar="SETTING=VALUE", help="any setting by its path; may be repeated"),
     ]
     extra.append(inspect.Parameter("set", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=set_type))
     wrapped.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +47,7 @@ def reproduce(record: Record, uris: Mapping[str, str], run: Mapping[str, Any] | 
     for role, uri in {**uris, **record.uris}.items():
         words += [f"--{role}", uri]
     words += ["--output", f"{record.id if ids.is_valid(record.id) else 'item'}.mp4"]
-    if record.seed is not None:
-        words += ["--item-seed", str(record.seed)]
-    elif isinstance(seed := record.settings.get("seed"), int):
+    if (seed := _item_seed(record)) is not None:
         words += ["--item-seed", str(seed)]
     words += _flags(settings)
     for part, path in sorted(settings.weights.items()):
@@ -75,36 +74,44 @@ def _settings(record: Record, run: Mapping[str, Any] | None, notes: list[str]) -
         values["model"] = record.model
     if record.precision:
         values["precision"] = record.precision
-    if isinstance(seed := own.get("seed"), dict):
+    if _item_seed(record) is not None:
+        values["seed"] = RunSettings().seed
+    elif isinstance(seed := own.get("seed"), dict):
         values["seed"] = seed["run"]
+    networks = [record.workers[stage] for stage in ("features", "motion", "render") if stage in record.workers]
+    if networks and not any(worker.gpu for worker in networks):
+        values["device"] = "cpu"
     if "crop" in own:
         values["crop"] = own["crop"] is not None
         if own["crop"] is not None:
             rule = own["crop"]["rule"]
             values |= {"face": own["crop"]["face"], "detector": own["crop"]["detector"]}
-            values["crop_rule"] = "auto" if record.mode and rule == mode_rule(record.mode) else rule
+            values["crop_rule"] = "auto" if rule == mode_rule(own["mode"]) else rule
     if record.mode and {"audio", "driver"} <= record.uris.keys():
         values["motion_from"] = record.mode
     return RunSettings.model_validate(values)
 
 
+def _item_seed(record: Record) -> int | None:
+    """The item's own seed; None as long as the run's and the inputs have not been made one."""
+    seed = record.seed if record.seed is not None else record.settings.get("seed")
+    return seed if isinstance(seed, int) else None
+
+
 def _run_settings(record: Record, run: Mapping[str, Any] | None, notes: list[str]) -> RunSettings:
     """Those of the output's last run, if the item is from a run with the same weights and limits; else the defaults."""
-    try:
-        settings = RunSettings.model_validate((run or {})["settings"])
-    except (KeyError, ValidationError):
-        settings = None
-    else:
-        weights = (run or {}).get("model", {}).get("weights_sha256")
-        if record.weights_sha256 and weights != record.weights_sha256:
-            settings = None
-        elif record.limits and record.limits != digest(settings.limits.model_dump()):
-            settings = settings.model_copy(update={"limits": RunSettings().limits})
-    found = settings or RunSettings()
+    run = run or {}
+    settings = None
+    if not record.weights_sha256 or run.get("model", {}).get("weights_sha256") == record.weights_sha256:
+        with suppress(KeyError, ValidationError):
+            settings = RunSettings.model_validate(run["settings"])
     if settings is None and record.weights_sha256:
         notes.append("paths of weights are not known: run.json is missing or of a run with others; compare the hashes")
+    found = settings or RunSettings()
     if record.limits and record.limits != digest(found.limits.model_dump()):
-        notes.append("the limits on inputs are not known: they were not the defaults")
+        found = found.model_copy(update={"limits": RunSettings().limits})
+        if record.limits != digest(found.limits.model_dump()):
+            notes.append("the limits on inputs are not known: they were not the defaults")
     return found
 
 

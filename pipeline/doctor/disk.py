@@ -26,14 +26,14 @@ def check(request: Request) -> Iterator[Finding]:
     inputs = request.settings.limits.max_file_bytes
     yield _room("temporary folder", temporary, f"a worker copies an input of up to {inputs / 1e9:.1f} GB there", inputs)
     ray = Path(os.environ.get("RAY_TMPDIR", "/tmp/ray"))  # noqa: S108  (Ray's own default)
-    used = shutil.disk_usage(_existing(ray))
+    used = shutil.disk_usage(existing(ray))
     if used.used / used.total > _RAY_FULL:
         yield fail(
             f"the disk of Ray's folder {ray} is {used.used / used.total:.0%} full: Ray takes no objects above 95 %",
             "make room, or set RAY_TMPDIR (with --temp-dir for ray start) to another disk",
         )
     if request.output is not None and scheme(request.output) is None:
-        yield _room("output", _existing(Path(request.output)), "", 0)
+        yield _room("output", existing(Path(request.output)), "", 0)
 
 
 def _room(name: str, folder: Path, why: str, wanted: int) -> Finding:
@@ -54,5 +54,6 @@ def _room(name: str, folder: Path, why: str, wanted: int) -> Finding:
     return ok(what, free_bytes=free)
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """``path``, or what there is of the folders above it."""
     return next(folder for folder in (path, *path.parents) if folder.exists())

@@ -45,7 +45,9 @@ def check(request: Request) -> Iterator[Finding]:
         )
     for index in range(count):
         yield _device(index, driver)
-    if importlib.util.find_spec("triton") and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+    if importlib.util.find_spec("triton") and not (
+        os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    ):
         yield fail("Triton, which builds kernels for GPUs, finds no C compiler", "apt-get install gcc, or set CC")
 
 
@@ -85,7 +87,7 @@ def _device(index: int, driver: str | None) -> Finding:
         free, size = torch.cuda.mem_get_info(index)
     except RuntimeError as exc:
         return fail(f"{what}: a first sum failed: {str(exc).splitlines()[0]}", "see what nvidia-smi says", **facts)
-    if total != 256:  # noqa: PLR2004
+    if total != 256:
         return fail(f"{what}: 256 ones sum up to {total:g}", "take this GPU out of use", **facts)
     what += f", {free / 2**30:.1f} of {size / 2**30:.1f} GiB free"
     if free < size / 2:
@@ -93,8 +95,6 @@ def _device(index: int, driver: str | None) -> Finding:
     if capability < _AMPERE:
         return note(what, "it has no bfloat16: float16 is used in its place", **facts)
     return ok(what, **facts)
-
-
 
 
 def supported(capability: tuple[int, int], built: Sequence[str]) -> bool:
@@ -108,8 +108,10 @@ def supported(capability: tuple[int, int], built: Sequence[str]) -> bool:
         if number is None:
             continue
         major, minor = divmod(int(number.group()), 10)
-        if kind == "sm" and major == capability[0] and (
-            minor == capability[1] or (minor < capability[1] and digits.isdecimal())
+        if (
+            kind == "sm"
+            and major == capability[0]
+            and (minor == capability[1] or (minor < capability[1] and digits.isdecimal()))
         ):
             return True
         if kind == "compute" and (major, minor) <= capability:

@@ -48,9 +48,7 @@ def compare(requirements: Iterable[Requirement]) -> Iterator[Finding]:
             yield fail(f"{name} is not installed; expected {requirement}", f'pip install "{_plain(requirement)}"')
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            yield fail(
-                f"{name} is {version}; expected {requirement.specifier}", f'pip install "{_plain(requirement)}"'
-            )
+            yield fail(f"{name} is {version}; expected {requirement.specifier}", f'pip install "{_plain(requirement)}"')
             continue
         module = _MODULES.get(name, name.replace("-", "_"))
         try:

@@ -12,6 +12,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from manifests.uri import storage_errors
+from pipeline.doctor.disk import existing
 from pipeline.doctor.finding import Finding, Request, fail, note, ok
 from pipeline.errors import CannotRun
 from pipeline.storage import Store
@@ -30,43 +31,35 @@ def check(request: Request) -> Iterator[Finding]:
     except CannotRun as exc:
         yield fail(str(exc), "give a local folder, or a URI whose package is installed, such as s3://bucket/prefix")
         return
-    made = _make_folders(Path(store.root)) if isinstance(store.fs, LocalFileSystem) else []
-    if isinstance(made, OSError):
-        yield fail(f"{store.uri} can't be made: {made}", "give a folder that may be written to")
-        return
-    try:
-        yield from _try(store, f"{store.root}/{request.probe}")
-    finally:
-        for folder in reversed(made):
-            with suppress(OSError):
-                folder.rmdir()
+    # No folder is made: other machines may be looking at it at the same time.
+    folder = str(existing(Path(store.root))) if isinstance(store.fs, LocalFileSystem) else store.root
+    yield from _try(store, folder, request.probe)
 
 
-def _try(store: Store, path: str) -> Iterator[Finding]:
-    fs, doing, started = store.fs, "written", time.perf_counter()
+def _try(store: Store, folder: str, name: str) -> Iterator[Finding]:
+    fs, path, doing, started = store.fs, f"{folder}/{name}", "written", time.perf_counter()
+    unusable = (*storage_errors(), NotImplementedError)
     try:
         fs.pipe_file(path, _FIRST)
         doing = "read back"
         if (found := fs.cat_file(path)) != _FIRST:
-            yield fail(f"{store.uri}: what was written is not what is read back ({found[:40]!r})", "don't use it")
+            raise OSError(f"it holds {found[:40]!r}, not what was written")
         how, kept = _exclusion(fs, path)
         doing = "listed"
         fs.invalidate_cache()
-        names = [name.rpartition("/")[2] for name in fs.ls(store.root, detail=False)]
-        if path.rpartition("/")[2] not in names:
-            yield fail(f"{store.uri}: an object that was written is not in the listing", "use a store that lists at once")
+        if name not in {listed.rpartition("/")[2] for listed in fs.ls(folder, detail=False)}:
+            raise OSError("the listing does not have it, though it is there")
         doing = "deleted"
         fs.rm_file(path)
-    except (*storage_errors(), NotImplementedError) as exc:
+    except BaseException as exc:
+        # Also when the check is cut off.
+        with suppress(*unusable):
+            fs.rm_file(path)
+        if not isinstance(exc, unusable):
+            raise
         reason = f"{type(exc).__name__}: {' '.join(str(exc).split())}"
-        with suppress(*storage_errors(), NotImplementedError):
-            fs.rm_file(path)
-        yield fail(f"{store.uri}: an object can't be {doing}: {reason}", _MEND)
+        yield fail(f"{store.uri}: the object {name} can't be {doing}: {reason}", _MEND)
         return
-    except BaseException:
-        with suppress(*storage_errors(), NotImplementedError):
-            fs.rm_file(path)
-        raise
     seconds = time.perf_counter() - started
     yield ok(f"{store.uri}: written, read, listed and deleted in {seconds:.2f} s", seconds=round(seconds, 3))
     yield _lease(how, kept)
@@ -112,13 +105,3 @@ def _lease(how: str, kept: bool) -> Finding:
         "start one run at a time on it",
         lease_exact=False,
     )
-
-
-def _make_folders(folder: Path) -> list[Path] | OSError:
-    """Make a folder and those above it that lack; returns what was made, outermost first."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        return exc
-    return made

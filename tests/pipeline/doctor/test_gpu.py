@@ -52,7 +52,10 @@ def test_a_machine_without_gpu_is_worth_a_note_and_fails_where_one_is_wanted() -
 
 def test_a_gpu_that_torch_does_not_see_fails_and_says_why() -> None:
     assert "without CUDA" in none("570.1", None, None).message
-    assert "driver on your system is too old" in none("450.1", None, "12.9", "The NVIDIA driver on your system is too old").message
+    assert (
+        "driver on your system is too old"
+        in none("450.1", None, "12.9", "The NVIDIA driver on your system is too old").message
+    )
     offered = none(None, Request(on_node=True, gpus=2.0))
     assert (offered.status, "Ray offers 2 GPUs" in offered.message) == ("fail", True)
 
