@@ -61,9 +61,12 @@ def _parse_setting(text: str) -> tuple[str, Any]:
     if not value or path.split(".")[0] not in RunSettings.model_fields:
         raise typer.BadParameter(f"--set {text}: expected SETTING=VALUE, where SETTING is a key of a job's `settings`")
     try:
-        return path, yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as exc:
         raise typer.BadParameter(f"--set {text}: the value is no YAML: {exc}") from exc
+    if parsed is None:
+        raise typer.BadParameter(f"--set {text}: a flag can't take a setting away; leave it out of the job file")
+    return path, parsed
 
 
 def _flags() -> Iterator[tuple[str, tuple[str, Any]]]:

@@ -44,6 +44,7 @@ def test_a_doctor_that_finds_something_in_the_way_exits_1(tmp_path: Path) -> Non
 def test_usage_is_2_and_no_run_is_1(tmp_path: Path) -> None:
     assert call("doctor", "--bogus").exit_code == 2
     assert call("doctor", "--set", "nonsense=1").exit_code == 2
+    assert call("doctor", "--set", "max_seconds=null").exit_code == 2
     assert call("explain", str(tmp_path)).exit_code == 2
     assert call("explain", str(tmp_path), "one").exit_code == 1
 
@@ -56,7 +57,7 @@ def test_what_is_not_given_is_left_to_the_job_file() -> None:
     ("text", "path", "value"),
     [
         ("video.threads=2", "video.threads", 2),
-        ("max_seconds=null", "max_seconds", None),
+        ("weights={renderer: r.ckpt}", "weights", {"renderer": "r.ckpt"}),
         ("storage_options.s3.endpoint_url=http://h:1/?a=b", "storage_options.s3.endpoint_url", "http://h:1/?a=b"),
     ],
 )
