@@ -37,14 +37,24 @@ class Check:
 
 
 def examine_all(checks: Sequence[Check], request: Request) -> Iterator[Finding]:
-    """The findings of all checks, in their order; several run at once."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for found in pool.map(lambda check: examine(check, request), checks):
+    """The findings of all checks, in their order; several run at once. None goes on when the caller stops."""
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for found in pool.map(lambda check: examine(check, request, running), checks):
             yield from found
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            if process.poll() is None:
+                _signal(process, signal.SIGKILL)
 
 
-def examine(check: Check, request: Request) -> list[Finding]:
-    """What one check finds. Its crash, its exception and its time limit are findings too."""
+def examine(check: Check, request: Request, running: list[subprocess.Popen[bytes]] | None = None) -> list[Finding]:
+    """What one check finds. Its crash, its exception and its time limit are findings too.
+
+    Its process is put into ``running``.
+    """
     process = subprocess.Popen(  # noqa: S603  (this interpreter, and names from our own table)
         # Without -P a folder named like one of our packages in the working folder would be imported in its place.
         [sys.executable, "-P", "-X", "faulthandler", "-m", "pipeline.doctor", check.function, str(_alarm_s(check))],
@@ -54,6 +64,8 @@ def examine(check: Check, request: Request) -> list[Finding]:
         env=_environment(request),
         start_new_session=True,
     )
+    if running is not None:
+        running.append(process)
     late = False
     try:
         out, err = process.communicate(request.model_dump_json().encode(), timeout=check.limit_s)

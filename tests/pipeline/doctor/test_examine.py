@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -25,6 +26,16 @@ def test_a_check_that_hangs_is_cut_off_and_what_it_found_is_kept(name: str) -> N
     assert [f.status for f in found] == ["ok", "fail"]
     assert "no answer within 8 s" in found[1].message
     assert {f.check for f in found} == {name}
+
+
+def test_checks_end_when_nobody_waits_for_them_any_more() -> None:
+    found = examine_all([check("fine"), check("hangs")], Request())
+    assert next(found).check == "fine"
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")]
+    found.close()
+    for thread in threads:
+        thread.join(PATIENT_S / 2)
+        assert not thread.is_alive()
 
 
 def test_a_crash_and_an_exception_are_findings_and_spare_the_others() -> None:
