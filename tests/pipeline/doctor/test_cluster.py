@@ -22,6 +22,8 @@ from pipeline.doctor.finding import Finding, Request
 from pipeline.weights import parts_of
 from pipeline.weights.lock import Lock, locked_file, write_lock
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent.parent
 TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105  (of a cluster that lives as long as these tests)
 
