@@ -85,14 +85,13 @@ def _list(values: Sequence[str] | None, before: str, after: str) -> str:
 
 def _facts(record: Record) -> dict[str, Any]:
     """The record, in the order in which one reads it."""
-    began = [worker.started_at for worker in record.workers.values() if worker.started_at]
     ended = [worker.ended_at for worker in record.workers.values() if worker.ended_at]
     return {
         "status": record.status,
         "error": record.error.as_dict() if record.error else None,
         "flags": record.flags,
         "manifest_row": record.index,
-        "first": clock_time(min(began)) if began else None,
+        "first": record.started_at,
         "last": clock_time(max(ended)) if ended else record.finished_at,
         "committed": record.finished_at,
         "mode": record.mode,

@@ -14,7 +14,7 @@ from torch import Tensor
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.helpers import StateReadout
 from imtalker.training.pictures import PictureBatch
-from imtalker.training.renderer import equalised_weights
+from imtalker.training.renderer import rate_groups
 from imtalker.training.schedule import scheduled
 
 _BETAS = (0.9, 0.99)
@@ -40,16 +40,8 @@ class CodeTrainer:
         self.steps = 0
         self._planned, self._rate, self._precision = steps, learning_rate, precision
         encoder = renderer.latent_token_encoder
-        equalised = {id(p): p for p in equalised_weights(encoder)}
-        others = [p for p in encoder.parameters() if id(p) not in equalised]
-        self._optimiser = torch.optim.Adam(
-            [
-                {"params": [*others, *readout.parameters()], "factor": 1.0},
-                {"params": list(equalised.values()), "factor": equalised_rate},
-            ],
-            learning_rate,
-            _BETAS,
-        )
+        groups = rate_groups(encoder, readout.parameters(), equalised_rate)
+        self._optimiser = torch.optim.Adam(groups, learning_rate, _BETAS)
 
     def step(self, batches: Sequence[PictureBatch]) -> dict[str, float]:
         """One update; batches need a truth. Returns the read-out's error."""

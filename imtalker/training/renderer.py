@@ -129,13 +129,7 @@ class RendererTrainer:
         if average is not None:
             self.average = AveragedModel(renderer, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
         helpers = [] if self.readout is None else list(self.readout.parameters())
-        equalised = {id(p): p for p in equalised_weights(renderer)}
-        others = [p for p in renderer.parameters() if id(p) not in equalised]
-        groups = [
-            {"params": [*others, *helpers], "factor": 1.0},
-            {"params": list(equalised.values()), "factor": equalised_rate},
-        ]
-        self._optimiser = torch.optim.Adam(groups, learning_rate, BETAS)
+        self._optimiser = torch.optim.Adam(rate_groups(renderer, helpers, equalised_rate), learning_rate, BETAS)
         self._adversary = torch.optim.Adam(
             discriminator.parameters(), learning_rate * (self.weights.adversarial or 1), BETAS
         )
@@ -252,6 +246,16 @@ class RendererTrainer:
         nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
         scaler.step(optimiser)
         scaler.update()
+
+
+def rate_groups(network: nn.Module, helpers: Iterable[nn.Parameter], equalised_rate: float) -> list[dict[str, Any]]:
+    """An optimiser's groups: the network's equalised layers, at ``factor`` times the learning rate, and all else."""
+    equalised = {id(p): p for p in equalised_weights(network)}
+    others = [p for p in network.parameters() if id(p) not in equalised]
+    return [
+        {"params": [*others, *helpers], "factor": 1.0},
+        {"params": list(equalised.values()), "factor": equalised_rate},
+    ]
 
 
 def equalised_weights(network: nn.Module) -> list[nn.Parameter]:

@@ -12,7 +12,7 @@ from imtalker.audio.waveform import normalise
 from imtalker.avatars import NEUTRAL, STATE_FIELDS, draw_identity, render
 from imtalker.avatars.identity import World
 from imtalker.avatars.speech.performance import PERFORMANCE_COLUMNS, Performance
-from imtalker.avatars.speech.utterance import FPS, PAUSE
+from imtalker.avatars.speech.utterance import PAUSE, frame_times
 from imtalker.generator.generator import MotionGenerator
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.similarity import correlation
@@ -71,11 +71,11 @@ def evaluate_speech(
         portrait = render(
             draw_identity(number, world), torch.tensor([NEUTRAL]), renderer.config.resolution, device="cpu"
         )
-        prepared, code = renderer.prepare(portrait.image), renderer.encode_motion(portrait.image)
+        prepared = renderer.prepare(portrait.image)
         waveform = normalise(performance.waveform[None])
         features = generator.encode_audio(waveform)
         motions = (
-            generator.sample_from_features(features, code, seed=seed, cfg_scale=cfg_scale, nfe=nfe)[0]
+            generator.sample_from_features(features, prepared.motion, seed=seed, cfg_scale=cfg_scale, nfe=nfe)[0]
             for seed in _SEEDS
         )
         shown.append([reader(renderer.render(prepared, motion)) for motion in motions])
@@ -125,7 +125,7 @@ def silent_share(opening: Tensor, performance: Performance) -> float:
 
 def speaking_frames(performance: Performance) -> tuple[Tensor, Tensor]:
     """Bool [T] each: frames in which a sound is made, and frames that are away from any."""
-    times = (torch.arange(len(performance.state)) + 0.5) / FPS
+    times = torch.from_numpy(frame_times(len(performance.waveform)))
     speaking, near = torch.zeros(len(times), dtype=torch.bool), torch.zeros(len(times), dtype=torch.bool)
     for phone in performance.utterance.phones:
         if phone.symbol != PAUSE:
