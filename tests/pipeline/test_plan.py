@@ -212,17 +212,14 @@ def test_what_is_done_is_not_made_again(case: Case) -> None:
     assert len(first.items) == 4
     second = case.plan(ROW, DRIVEN, BOTH, POSED)
     assert (second.items, second.assets) == ([], {})
-    assert [record.id for record in second.done.values()] == ["one", "two", "three", "four"]
+    assert second.done == dict.fromkeys(range(4))
     assert second.summary()["already_done"] == 4
 
 
 def test_done_rows_are_found_wherever_the_manifest_has_them(case: Case) -> None:
     case.run(ROW, DRIVEN)
     plan = case.plan({**ROW, "id": "new"}, DRIVEN, ROW)
-    assert {index: (record.id, record.index) for index, record in plan.done.items()} == {
-        1: ("two", 1),
-        2: ("one", 2),
-    }
+    assert list(plan.done) == [1, 2]
     assert one(plan).key == "new"
 
 
@@ -331,7 +328,7 @@ def test_what_would_fail_again_is_not_tried_until_something_changes(case: Case, 
     case.run(ROW, fails=kind)
     plan = case.plan(ROW)
     assert plan.items == []
-    assert plan.done[0].error is not None and plan.done[0].error.kind == kind
+    assert plan.done == {0: kind}
     assert one(case.plan(ROW, settings=RunSettings(crop=False))).key == "one"
     case.write("a.png", "another portrait")
     assert one(case.plan(ROW)).key == "one"
