@@ -12,7 +12,16 @@ from threading import Barrier
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.cell import Cell, ConditionalCell, LockedCell, ReadBackCell, file_lock, keeps_conditions, open_cell, put_if
+from pipeline.cell import (
+    Cell,
+    ConditionalCell,
+    LockedCell,
+    ReadBackCell,
+    file_lock,
+    keeps_conditions,
+    open_cell,
+    put_if,
+)
 from pipeline.storage import StorageError, Store
 from tests.s3_server import S3Server, cut_link
 
