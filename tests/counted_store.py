@@ -22,6 +22,9 @@ class CountedStore(Store):
         self.calls: Counter[str] = Counter()
         self._breaks_after = breaks_after
 
+    def mend(self) -> None:
+        self._breaks_after = None
+
     def _count(self, kind: str, times: int = 1) -> None:
         if self._breaks_after is not None and self.calls.total() + times > self._breaks_after:
             raise StorageError(f"the store broke before this call ({kind})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +13,10 @@ import pytest
 
 from manifests.reader import Manifest, read_manifest
 from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
-from pipeline.errors import ErrorKind, ErrorRecord
+from pipeline.errors import ErrorKind, ErrorRecord, Retry
 from pipeline.fetch import UNKNOWN
 from pipeline.ledger import Ledger, Record
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import REDONE, Plan, make_plan
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import ItemTask
@@ -51,9 +51,10 @@ class Case:
         settings: RunSettings | None = None,
         info: TalkerInfo = INFO,
         limit: int | None = None,
+        retry: Retry | None = None,
     ) -> Plan:
         manifest = self.manifest(*rows, settings=settings)
-        plan = make_plan(manifest, settings or RunSettings(), info, self.ledger, limit=limit)
+        plan = make_plan(manifest, settings or RunSettings(), info, self.ledger, limit=limit, retry=retry)
         places = [*(i.index for i in plan.items), *(r.index for r, _ in plan.invalid), *plan.done, *plan.skipped]
         assert sorted(places) == list(range(len(rows)))  # every row is in exactly one place
         return plan
@@ -332,6 +333,26 @@ def test_what_would_fail_again_is_not_tried_until_something_changes(case: Case, 
     assert one(case.plan(ROW, settings=RunSettings(crop=False))).key == "one"
     case.write("a.png", "another portrait")
     assert one(case.plan(ROW)).key == "one"
+
+
+@pytest.mark.parametrize("kind", get_args(ErrorKind))
+def test_failures_are_tried_again_on_demand(case: Case, kind: ErrorKind) -> None:
+    case.run(ROW, fails=kind)
+    case.run(DRIVEN)
+    if kind not in REDONE:
+        assert case.plan(ROW, DRIVEN).done == {0: kind, 1: None}
+        for other in {*get_args(ErrorKind)} - {kind}:
+            assert case.plan(ROW, DRIVEN, retry=other).done == {0: kind, 1: None}
+    case.run(ROW, fails=kind, retry=kind)
+    for retry in (kind, "failed"):
+        plan = case.plan(ROW, DRIVEN, retry=retry)
+        assert one(plan).key == "one"
+        assert plan.done == {1: None}
+
+
+def test_a_retry_of_one_kind_leaves_out_none_that_is_tried_anyway(case: Case) -> None:
+    case.run(ROW, fails="infrastructure")
+    assert one(case.plan(ROW, retry="input")).key == "one"
 
 
 def test_a_missing_input_is_tried_again_when_it_appears(case: Case) -> None:
