@@ -120,19 +120,13 @@ class Ledger:
         self.store.put_bytes(f"items/{key or record.id}.json", record.model_dump_json(indent=1).encode())
 
     def read(self, ids: Iterable[str]) -> dict[str, Record]:
-        """The records of those ids that have one.
+        """The records of those ids that have one, each from its own file; many are read from a `RecordIndex`.
 
         A record that can't be read is none: the item is made again, and its record with it.
         """
         keys = {f"items/{id}.json": id for id in ids}
-        existing = self.store.list("items")
-        found = self.store.get_many(key for key in keys if key in existing)
+        found = self.store.get_many(keys)
         return {keys[key]: record for key, data in found.items() if (record := parse_record(data)) is not None}
-
-    def read_all(self) -> list[Record]:
-        """Every record there is, rows without a usable id included."""
-        keys = [k for folder in ("items", "items/_invalid") for k in self.store.list(folder) if k.endswith(".json")]
-        return [record for data in self.store.get_many(keys).values() if (record := parse_record(data)) is not None]
 
 
 def parse_record(data: bytes | str) -> Record | None:

@@ -113,7 +113,7 @@ def test_generate_that_fails_says_why_and_writes_nothing(tmp_path: Path) -> None
         (["run", "MANIFEST", "--output", "OUT", "--model", "nobody"], 1, "nobody"),
         (["run", "MANIFEST", "--output", "OUT", "--no-download"], 1, "imtalker models pull imtalker"),
         (["run", "MANIFEST"], 2, "--output"),
-        (["run", "MANIFEST", "--output", "OUT", *TINY, "--retry", "slow"], 2, "'failed', 'input', 'model'"),
+        (["run", "MANIFEST", "--output", "OUT", *TINY, "--retry", "slow"], 2, "'quality', 'bug'"),
         (["status", "OUT"], 1, "no records"),
         (["manifest", "show", "nowhere.parquet"], 1, "no such file"),
         (["job", "status", "x", "--address", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),
