@@ -125,7 +125,8 @@ class Ledger:
         A record that can't be read is none: the item is made again, and its record with it.
         """
         keys = {f"items/{id}.json": id for id in ids}
-        found = self.store.get_many(keys)
+        existing = self.store.list("items")
+        found = self.store.get_many(key for key in keys if key in existing)
         return {keys[key]: record for key, data in found.items() if (record := parse_record(data)) is not None}
 
 

@@ -34,6 +34,8 @@ class Plan:
     """What has to be made."""
     invalid: list[tuple[Row, ErrorRecord]] = field(default_factory=list)
     """Rows that can't be attempted."""
+    told: set[int] = field(default_factory=set)
+    """Those of ``invalid`` whose record says so already."""
     done: dict[int, ErrorKind | None] = field(default_factory=dict)
     """Rows whose record still holds, by row: what kind of failure it is, None for ok."""
     skipped: dict[int, str] = field(default_factory=dict)
@@ -81,7 +83,12 @@ def make_plan(
         else:
             plan.skipped[row.index] = "limit"
     again = REDONE if retry is None else frozenset(get_args(ErrorKind)) if retry == "failed" else REDONE | {retry}
-    records = RecordIndex(ledger.store).outcomes({ask.row.id for ask in asks})
+    keys = {ask.row.id for ask in asks} | {row.key for row, _ in plan.invalid}
+    records = RecordIndex(ledger.store).outcomes(keys)
+    for row, error in plan.invalid:
+        told = records.get(row.key)
+        if told is not None and told.request == problem_fingerprint(error):
+            plan.told.add(row.index)
     # Beyond the limit nothing but what may be ok already is worth looking up.
     looked_up = [ask for ask in asks if attempted(ask.row) or _is_ok(records.get(ask.row.id), ask.request)]
     seen = identities((uri for ask in looked_up for uri in ask.inputs.values()), settings.storage_options)
@@ -150,6 +157,11 @@ def _motion_facts(row: Row, mode: Mode, settings: RunSettings) -> dict[str, Any]
 def mode_rule(mode: Mode) -> Literal["audio", "video"]:
     """The crop rule of the published entry point for a mode."""
     return "audio" if mode == "audio" else "video"
+
+
+def problem_fingerprint(error: ErrorRecord) -> str:
+    """The request in the record of a row that can't be attempted."""
+    return digest(error.as_dict())
 
 
 def _is_ok(record: Outcome | None, request: str) -> bool:

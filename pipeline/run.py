@@ -18,7 +18,7 @@ from pipeline.errors import CannotRun, ErrorRecord, Retry
 from pipeline.execute import Context, Executor, lost, through
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, make_plan, problem_fingerprint
 from pipeline.progress import RunProgress
 from pipeline.record_index import MANY_LOOSE, RecordIndex
 from pipeline.stages.crop import CropStage
@@ -81,6 +81,8 @@ def run(
         plan = make_plan(manifest, settings, info, ledger, limit=limit, retry=retry)
         _announce(plan, progress)
         for row, error in plan.invalid:
+            if row.index in plan.told:
+                continue
             ledger.write(_unattempted(row, error, lease), key=row.key)
         work = Work()
         if plan.items:
@@ -104,7 +106,15 @@ def _announce(plan: Plan, progress: RunProgress) -> None:
 
 
 def _unattempted(row: Row, error: ErrorRecord, lease: Lease) -> Record:
-    return Record(id=row.id, index=row.index, status="failed", error=error, finished_at=now(), fence=lease.token)
+    return Record(
+        id=row.id,
+        index=row.index,
+        status="failed",
+        error=error,
+        request=problem_fingerprint(error),
+        finished_at=now(),
+        fence=lease.token,
+    )
 
 
 def _make_assets(plan: Plan, executor: Executor, progress: RunProgress, lease: Lease) -> dict[str, AssetTask]:

@@ -16,7 +16,7 @@ from pipeline.config import InputLimits, RenderResources, Resources, RunSettings
 from pipeline.errors import ErrorKind, ErrorRecord, Retry
 from pipeline.fetch import UNKNOWN
 from pipeline.ledger import Ledger, Record
-from pipeline.plan import REDONE, Plan, make_plan
+from pipeline.plan import REDONE, Plan, make_plan, problem_fingerprint
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import ItemTask
@@ -140,6 +140,19 @@ def test_rows_that_can_not_be_done_say_why(case: Case) -> None:
     assert "already taken by row 0" in errors[4].message
     keys = {row.index: row.key for row, _ in plan.invalid}
     assert keys == {1: "x", 2: "y", 3: "_invalid/3", 4: "_invalid/4", 5: "three"}
+
+
+def test_what_was_told_of_a_row_is_not_told_again(case: Case) -> None:
+    rows: list[dict[str, Any]] = [{"id": "x", "image": "a.png"}, {**ROW, "id": "../up"}]
+    plan = case.plan(*rows)
+    assert plan.told == set()
+    for row, error in plan.invalid:
+        record = Record(id=row.id, index=row.index, status="failed", error=error, request=problem_fingerprint(error))
+        case.ledger.write(record, key=row.key)
+    assert case.plan(*rows).told == {0, 1}
+    # Another problem of the same row.
+    plan = case.plan({"id": "x", "audio": "a.wav"}, rows[1])
+    assert (len(plan.invalid), plan.told) == (2, {1})
 
 
 def test_the_runs_choice_of_motion_counts_where_the_row_is_silent(case: Case) -> None:

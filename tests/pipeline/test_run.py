@@ -194,8 +194,10 @@ def test_a_broken_item_fails_alone_with_a_typed_error(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "items" / "_invalid" / "5.json").is_file()
     assert not list(tmp_path.glob("escape*"))
 
+    told = (tmp_path / "out" / "items" / "_invalid" / "5.json").stat().st_ino
     again = run_manifest(manifest, tmp_path / "out")
     assert (again.ok, again.failed, again.reused, again.computed) == (2, 5, 2, {})
+    assert (tmp_path / "out" / "items" / "_invalid" / "5.json").stat().st_ino == told, "said once"
     Path(tmp_path / "nowhere.wav").write_bytes(Path(demo("english.wav")).read_bytes())
     mended = run_manifest(manifest, tmp_path / "out")
     assert (mended.ok, mended.failed) == (3, 4)
