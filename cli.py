@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from jobs.commands import doctor, explain
 from jobs.flags import with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -31,6 +32,8 @@ app.add_typer(models_app, name="models")
 app.add_typer(job_app, name="job")
 app.add_typer(avatars_app, name="avatars")
 app.add_typer(train_app, name="train")
+app.command()(doctor)
+app.command()(explain)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Address = Annotated[str, typer.Option(help="URL of the cluster's Jobs API, e.g. http://head:8265")]

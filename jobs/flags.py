@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+import yaml
 from pydantic.fields import FieldInfo
 
 from pipeline.config import RunSettings, VideoSettings
@@ -19,7 +20,8 @@ _SIMPLE = (str, int, float, bool)
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command a flag for every plain setting; it receives those that were given as ``settings``.
 
-    The flags are the fields of `RunSettings`, the encoder's quality and speed, and ``--weights PART=PATH``.
+    The flags are the fields of `RunSettings`, the encoder's quality and speed, ``--weights PART=PATH``, and ``--set``
+    for all others.
     """
     fields = dict(_flags())
 
@@ -27,6 +29,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         given = {path: arguments.pop(name) for name, (path, _) in fields.items()}
         weights = arguments.pop("weights")
         settings = {path: value for path, value in given.items() if value is not None}
+        settings |= dict(_parse_setting(text) for text in arguments.pop("set") or [])
         if weights:
             settings["weights"] = parse_weights(weights)
         command(**arguments, settings=settings)
@@ -40,11 +43,30 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         list[str] | None, typer.Option("--weights", metavar="PART=PATH", help="weights of a part; may be repeated")
     ]
     extra.append(inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=weights_type))
+    set_type = Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=VALUE", help="any setting by its path; may be repeated"),
+    ]
+    extra.append(inspect.Parameter("set", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=set_type))
     wrapped.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
     wrapped.__doc__ = command.__doc__
     wrapped.__name__ = command.__name__
     return wrapped
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
+    """``video.threads=2`` as a dotted path and a value, which is read as YAML. Raises `typer.BadParameter`."""
+    path, _, value = text.partition("=")
+    if not value or path.split(".")[0] not in RunSettings.model_fields:
+        raise typer.BadParameter(f"--set {text}: expected SETTING=VALUE, where SETTING is a key of a job's `settings`")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as exc:
+        raise typer.BadParameter(f"--set {text}: the value is no YAML: {exc}") from exc
+    if parsed is None:
+        raise typer.BadParameter(f"--set {text}: a flag can't take a setting away; leave it out of the job file")
+    return path, parsed
 
 
 def _flags() -> Iterator[tuple[str, tuple[str, Any]]]:

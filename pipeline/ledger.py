@@ -47,6 +47,7 @@ class Record(BaseModel):
     weights: str | None = None
     weights_sha256: dict[str, str] = Field(default_factory=dict)
     precision: str | None = None
+    uris: dict[str, str] = Field(default_factory=dict, description="files that the row named, by role")
     inputs: dict[str, Input] = Field(default_factory=dict)
     identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
     limits: str | None = Field(None, description="fingerprint of the limits on inputs that held")
@@ -60,6 +61,12 @@ class Record(BaseModel):
     version: str | None = Field(None, description="version of this program")
     fence: int | None = Field(None, description="token of the lease of the run that wrote it")
 
+    @property
+    def started_at(self) -> str | None:
+        """When the first of its stages began, by that worker's clock."""
+        began = [worker.started_at for worker in self.workers.values() if worker.started_at is not None]
+        return clock_time(min(began)) if began else None
+
     @classmethod
     def of(cls, task: ItemTask, settings: RunSettings, info: TalkerInfo) -> Record:
         """The record of a task that has gone its way."""
@@ -67,7 +74,11 @@ class Record(BaseModel):
         seconds = dict(task.seconds)
         workers = dict(task.workers)
         computed = list(task.computed)
-        for asset in assets:
+        roles = {"portrait": "image", "audio": "audio", "driver": "driver"}
+        # An item that failed early has no inputs of its own yet.
+        read = {roles[asset.kind]: asset.input for asset in assets if asset.input is not None}
+        # The worker that a stage failed on is the one to name.
+        for asset in sorted(assets, key=lambda asset: asset.error is not None):
             for stage, value in asset.seconds.items():
                 seconds[stage] = round(seconds.get(stage, 0.0) + value, 4)
             workers |= asset.workers
@@ -89,7 +100,8 @@ class Record(BaseModel):
             weights=info.weights,
             weights_sha256=info.weights_sha256,
             precision=(task.video or {}).get("precision", settings.precision),
-            inputs=task.inputs,
+            uris=task.uris,
+            inputs=read | task.inputs,
             identities=task.identities,
             limits=digest(settings.limits.model_dump()),
             faces_seen=task.portrait.faces_seen,
@@ -151,6 +163,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def clock_time(unix: float) -> str:
+    """ISO 8601, UTC."""
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")
+
+
 RESULTS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -188,6 +205,9 @@ RESULTS_SCHEMA = pa.schema(
         ("render_fps", pa.float64()),
         ("real_time_factor", pa.float64()),
         ("peak_memory_bytes", pa.int64()),
+        ("worker_node", pa.string()),
+        ("worker_gpu", pa.string()),
+        ("started_at", pa.string()),
         ("finished_at", pa.string()),
     ]
 )
@@ -199,6 +219,7 @@ def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
     video, error = record.video or {}, record.error
     seconds = sum(record.seconds.values())
     render_s, duration = video.get("render_s"), video.get("duration_s")
+    worker = record.workers.get(error.stage if error else "render")
     return {
         **dict.fromkeys(RESULTS_SCHEMA.names),
         "id": record.id,
@@ -232,6 +253,9 @@ def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
         "render_fps": round(video["frames"] / render_s, 3) if render_s else None,
         "real_time_factor": round(seconds / duration, 4) if duration else None,
         "peak_memory_bytes": video.get("peak_memory_bytes"),
+        "worker_node": worker.node if worker else None,
+        "worker_gpu": (worker.gpu or None) if worker else None,
+        "started_at": record.started_at,
         "finished_at": record.finished_at,
     }
 

@@ -84,6 +84,7 @@ class Talker(Protocol):
 # Preset -> module that offers `info(settings, features_only=...)` and `load(settings, info)`.
 _FAMILIES = {
     "imtalker": "pipeline.talkers.imtalker",
+    "imtalker-demo": "pipeline.talkers.imtalker",
     "imtalker-tiny": "pipeline.talkers.imtalker",
 }
 

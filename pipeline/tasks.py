@@ -26,6 +26,8 @@ class Worker(BaseModel):
     pid: int
     node: str
     gpus: str = Field(description="CUDA_VISIBLE_DEVICES of the process")
+    gpu: str = Field("", description="name of the GPU that the process sees first; empty without GPU")
+    threads: int | None = Field(None, description="torch threads of the stage")
     started_at: float | None = Field(None, description="Unix time, by the worker's clock")
     ended_at: float | None = None
 
@@ -88,6 +90,14 @@ class ItemTask(Task):
     motion: str | None = Field(None, description="store key of the motion")
     frames: int | None = None
     video: dict[str, Any] | None = None
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """The files that it is made from, by the manifest's names for them."""
+        assets = {"image": self.portrait, "audio": self.audio, "driver": self.driver}
+        named = {role: asset.uri for role, asset in assets.items() if asset is not None}
+        controls = {"pose": self.pose, "camera": self.camera, "gaze": self.gaze}
+        return named | {role: uri for role, uri in controls.items() if uri is not None}
 
     @property
     def due_frames(self) -> int:

@@ -25,8 +25,10 @@ from pipeline.avatars.tables import CLIPS_SCHEMA
 from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import ErrorKind
 from pipeline.ledger import RESULTS_SCHEMA, Record
+from pipeline.training.audio import AudioSettings
 from pipeline.training.settings import (
     AvatarSettings,
+    BasicSettings,
     DropoutSettings,
     GeneratorSettings,
     LossWeights,
@@ -220,10 +222,19 @@ def test_settings_of_trainings_and_their_defaults() -> None:
     assert first_cells(section(page, "Losses")) == list(LossWeights.model_fields)
     parts = (AvatarSettings.model_fields, DropoutSettings.model_fields, LossWeights.model_fields)
     fields = {name: field for model in (generator, *parts, renderer) for name, field in model.items()}
+    of_audio = section(page, "Audio encoder")
+    assert set(first_cells(of_audio)) == {
+        name
+        for name, field in AudioSettings.model_fields.items()
+        if name not in BasicSettings.model_fields or field.default != BasicSettings.model_fields[name].default
+    }
     for line in (line for line in read(page).splitlines() if line.startswith("| `")):
         _, name, default, *_ = line.split("|")
         if default.strip():
             (field,) = INLINE.findall(name)
+            if line in of_audio:
+                assert yaml.safe_load(default) == AudioSettings.model_fields[field].default, field
+                continue
             within = (
                 AvatarSettings.model_fields.get(field) if line in of_renderer.partition("in `avatars`")[2] else None
             )

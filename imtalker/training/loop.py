@@ -159,6 +159,12 @@ def save(trainer: Trainer, folder: Path) -> None:
     partial.replace(folder / CHECKPOINT)
 
 
+def steps_done(folder: Path) -> int:
+    """Of the checkpoint in ``folder``; 0 where there is none."""
+    path = folder / CHECKPOINT
+    return int(torch.load(path, map_location="cpu", weights_only=True)["steps"]) if path.exists() else 0
+
+
 def resume(trainer: Trainer, folder: Path) -> bool:
     """Take up the checkpoint in ``folder``; False when there is none."""
     path = folder / CHECKPOINT

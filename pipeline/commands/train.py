@@ -120,7 +120,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON on stdout")] = False,
 ) -> None:
     """Judge a model on avatars and speech never trained on; needs espeak-ng. Exit code 3: a target is missed."""
-    from imtalker.avatars.speech.texts import LANGUAGES
+    from dataclasses import replace
+
     from pipeline.progress import RunProgress, stderr_console
     from pipeline.training.evaluate import EVALUATION, EvaluationSettings, judge, table_text
 
@@ -132,8 +133,9 @@ def evaluate(
         identities=identities,
         lines=lines,
         seed=seed,
-        languages=tuple(language or LANGUAGES),
     )
+    if language:
+        settings = replace(settings, languages=tuple(language))
     with _interruptible(), RunProgress(stderr_console(), 30.0) as progress:
         table = judge(settings, progress)
     typer.echo((output / EVALUATION).read_text() if as_json else table_text(table))

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -75,6 +76,8 @@ class Stage(ABC, Generic[T]):
             pid=os.getpid(),
             node=platform.node(),
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            gpu=_gpu_name() if self.settings.device != "cpu" else "",
+            threads=self.threads,
             started_at=time.time(),
         )
 
@@ -105,3 +108,8 @@ class Stage(ABC, Generic[T]):
         """Ray Data's way in: a batch with the JSON column `COLUMN`, and the same batch out."""
         done = self.run_all([self.task_type.model_validate_json(text) for text in batch[COLUMN]])
         return {COLUMN: np.array([task.model_dump_json() for task in done], dtype=object)}
+
+
+@cache
+def _gpu_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""

@@ -15,6 +15,7 @@ from rich.console import Console
 from imtalker import load_generator, load_renderer
 from imtalker.checkpoints import CheckpointError, save_generator, save_renderer
 from imtalker.training import audio_run, generator_run, renderer_run
+from imtalker.training.loop import steps_done
 from pipeline.avatars.folder import AvatarFolder
 from pipeline.avatars.production import produce
 from pipeline.avatars.recipes import draw_script
@@ -27,7 +28,7 @@ from pipeline.run import prepare
 from pipeline.training.audio import AudioSettings, start_audio
 from pipeline.training.evaluate import EvaluationSettings, judge, table_text
 from pipeline.training.features import make_features
-from pipeline.training.settings import AnySettings, GeneratorSettings, RendererSettings
+from pipeline.training.settings import AnySettings, BasicSettings, GeneratorSettings, RendererSettings
 from pipeline.training.start import start
 
 _INTERVAL_S = 30.0
@@ -97,10 +98,14 @@ class RecipeRun:
                 return
 
     def _audio(self) -> None:
-        start_audio(self._settings(AudioSettings, "audio", self.recipe.audio), self.console)
+        settings = self._settings(AudioSettings, "audio", self.recipe.audio)
+        if not self._is_done(settings):
+            start_audio(settings, self.console)
 
     def _renderer(self) -> None:
-        start(self._settings(RendererSettings, "renderer", self.recipe.renderer), self.console)
+        settings = self._settings(RendererSettings, "renderer", self.recipe.renderer)
+        if not self._is_done(settings):
+            start(settings, self.console)
 
     def _clips(self) -> None:
         wanted, size = self.recipe.clips, load_renderer(self._trained_renderer).config.resolution
@@ -131,7 +136,9 @@ class RecipeRun:
 
     def _generator(self) -> None:
         places = {"data": self.folder / "features", "audio_encoder": self._encoder}
-        start(self._settings(GeneratorSettings, "generator", self.recipe.generator | places), self.console)
+        settings = self._settings(GeneratorSettings, "generator", self.recipe.generator | places)
+        if not self._is_done(settings):
+            start(settings, self.console)
 
     def _weights(self) -> None:
         precision = getattr(torch, self.recipe.precision)
@@ -168,6 +175,11 @@ class RecipeRun:
     @property
     def _avatars(self) -> AvatarFolder:
         return AvatarFolder(self.folder / "clips")
+
+    @staticmethod
+    def _is_done(settings: BasicSettings) -> bool:
+        """Preparing a training takes minutes; of one that is over there is no need."""
+        return steps_done(settings.output) >= settings.steps
 
     def _settings(self, model: type[AnySettings], step: str, given: dict[str, Any]) -> AnySettings:
         common = {"model": self.recipe.model, "seed": self.recipe.seed, "output": self.folder / step}

@@ -19,7 +19,7 @@ from pipeline.tasks import AssetTask, Input, ItemTask, Worker
 from tests.s3_server import S3Server
 
 INFO = TalkerInfo("imtalker-tiny", 1, 64, 25, "random", {"renderer": "a" * 64})
-WORKER = Worker(pid=7, node="n", gpus="0")
+WORKER = Worker(pid=7, node="n", gpus="0", gpu="NVIDIA L4", threads=2, started_at=1_800_000_000.0)
 
 
 def task(**changes: Any) -> ItemTask:
@@ -164,6 +164,7 @@ def test_every_results_column_is_filled_from_a_good_record() -> None:
     assert row["render_fps"] == 12.5  # 50 frames in 4 s
     assert row["real_time_factor"] == 5.0  # 10 s of work for 2 s of video
     assert (row["frames"], row["duration_s"], row["size_bytes"], row["crop_s"]) == (50, 2.0, 12345, 1.1)
+    assert (row["worker_node"], row["worker_gpu"], row["started_at"]) == ("n", "NVIDIA L4", "2027-01-15T08:00:00+00:00")
     assert row["reused"] is False
     assert results_row(ok(), reused=True)["reused"] is True
 
@@ -190,3 +191,19 @@ def test_the_status_of_an_output_counts_its_records(ledger: Ledger) -> None:
     assert status["finished"] is False
     ledger.store.put_bytes("results.parquet", b"")
     assert read_status(ledger.store.uri, options)["finished"] is True
+
+
+def test_an_item_that_failed_early_keeps_what_is_known_of_its_files() -> None:
+    error = ErrorRecord("input", "crop", "no face", "another picture")
+    there, other = (WORKER.model_copy(update={"node": node}) for node in ("there", "other"))
+    failed = AssetTask(
+        key="p", kind="portrait", uri="a.png", input=Input(uri="a.png", size=3, sha256="f" * 64), error=error
+    )
+    failed.workers["crop"] = there
+    driver = AssetTask(key="d", kind="driver", uri="d.mp4", workers={"crop": other})
+    record = Record.of(
+        task(portrait=failed, audio=None, driver=driver, inputs={}, error=error, gaze="g.npy"), RunSettings(), INFO
+    )
+    assert record.uris == {"image": "a.png", "driver": "d.mp4", "gaze": "g.npy"}
+    assert record.inputs == {"image": failed.input}
+    assert results_row(record, reused=False)["worker_node"] == "there"

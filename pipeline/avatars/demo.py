@@ -1,7 +1,7 @@
 """Makes the demo's data: three avatars' portraits, a driver video, three speech clips and the manifest that pairs them.
 
-Run as ``python -m manifests.make_demo``; needs espeak-ng (``apt-get install espeak-ng``). The files are kept in the
-repository, so a user of the demo never needs this script; it shows where they come from. Avatars, sentences and
+Run as ``python -m pipeline.avatars.demo``; needs espeak-ng (``apt-get install espeak-ng``). The files are kept in
+``manifests/``, so a user of the demo never needs this script; it shows where they come from. Avatars, sentences and
 voices are none that the demo's model was trained on.
 """
 
@@ -20,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import manifests
 from imtalker.avatars import STATE_FIELDS, AvatarState, draw_identity, render
 from imtalker.avatars.speech.performance import PERFORMANCE_COLUMNS, Performance, perform
 from imtalker.avatars.speech.utterance import FPS
+from pipeline.avatars.portraits import as_bytes
 
 AAC_RATE = 44_100
 
@@ -75,8 +77,7 @@ ROWS = (
 
 def frames(identity: int, states: torch.Tensor, size: int) -> NDArray[np.uint8]:
     """An avatar in states [T, 14]: uint8 [T, size, size, 3]."""
-    images = render(draw_identity(identity), states, size, device="cpu").image
-    return (images * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return as_bytes(render(draw_identity(identity), states, size, device="cpu").image)
 
 
 def encode_speech(
@@ -138,4 +139,4 @@ def make_demo(folder: Path) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make_demo(Path(__file__).parent)
+    make_demo(Path(manifests.__file__).parent)

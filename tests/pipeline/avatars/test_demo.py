@@ -15,8 +15,8 @@ from PIL import Image
 import manifests
 from imtalker.avatars.speech.utterance import FPS
 from imtalker.training.avatar_pictures import HELD_OUT_IDENTITIES
-from manifests.make_demo import DRIVER_SIZE, DRIVING, PORTRAITS, Portrait, write_manifest
 from manifests.reader import read_manifest
+from pipeline.avatars.demo import DRIVER_SIZE, DRIVING, PORTRAITS, Portrait, write_manifest
 
 FOLDER = Path(manifests.__file__).parent
 MEDIA = FOLDER / "demo"

@@ -1,0 +1,70 @@
+"""Commands that need a run's settings: what is in its way, and what became of one item."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs.flags import with_settings
+
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
+
+
+@with_settings
+def doctor(
+    output: Annotated[str | None, typer.Option(help="URI of the output folder; a small object is tried in it")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster that the run joins; looks at every machine")] = None,
+    config: Config = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="seconds for each check, instead of its own")] = None,
+    as_json: Json = False,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Look at what a run will need, here or on a cluster. Exit code 1: something is in its way."""
+    from jobs.start import job_from
+    from pipeline.doctor.checks import examine_all_of
+    from pipeline.doctor.finding import Finding, Request
+    from pipeline.doctor.report import as_json as document
+    from pipeline.doctor.report import exit_code, line, summary
+
+    # A job needs both; what is not given is not looked at.
+    unnamed = {} if config else {"manifest": "-", "output": "-"}
+    job = job_from(config, unnamed | _given(output=output, ray_address=address), settings or {})
+    request = Request(
+        settings=job.settings,
+        output=job.output if config or output else None,
+        address=job.ray.address or os.environ.get("RAY_ADDRESS"),
+        timeout_s=timeout,
+        probe=f".imtalker-doctor-{uuid.uuid4().hex}",
+    )
+    findings: list[Finding] = []
+    for finding in examine_all_of(request):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(line(finding))
+    typer.echo(document(findings) if as_json else summary(findings))
+    raise typer.Exit(exit_code(findings))
+
+
+def explain(
+    output: Annotated[str, typer.Argument(help="output folder of a run")],
+    item: Annotated[str, typer.Argument(metavar="ID", help="the item's id, or _invalid/ROW")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """All that is known about one item of a run, and the command that makes it again, alone."""
+    from jobs.schema import load_job
+    from pipeline.explain import explain as explain_item
+    from pipeline.explain import explanation_text
+
+    known = explain_item(output, item, load_job(config).settings.storage_options if config else None)
+    typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
+
+
+def _given(**flags: str | None) -> dict[str, str]:
+    return {name.replace("ray_", "ray."): value for name, value in flags.items() if value is not None}

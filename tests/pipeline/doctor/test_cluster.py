@@ -1,0 +1,152 @@
+"""A cluster of two machines, both on this one, that asks for a token; they differ as machines do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.doctor.examine import Check, examine
+from pipeline.doctor.finding import Finding, Request
+from pipeline.weights import parts_of
+from pipeline.weights.lock import Lock, locked_file, write_lock
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parent.parent.parent.parent
+TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105  (of a cluster that lives as long as these tests)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(arguments: list[str], models: Path) -> Iterator[None]:
+    """A machine of a cluster, with a model store of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "IMTALKER_MODELS": str(models)},
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "--block" in line:
+                break
+        else:
+            pytest.fail("Ray did not start:\n" + "".join(said))
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def model_store(folder: Path, content: bytes) -> Path:
+    """A store as a pull leaves it, all files with the same content."""
+    lock = Lock()
+    for part in parts_of("imtalker"):
+        for names in part.files:
+            path = part.folder(folder) / names[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            lock = lock.adding(
+                part.repository, path.name, locked_file(path, "c" * 40, hashlib.sha256(content).hexdigest())
+            )
+    write_lock(folder, lock)
+    return folder
+
+
+@dataclass(frozen=True)
+class Cluster:
+    address: str
+    models: Path
+    """The head's model store."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head with the right weights, and a worker with others and with a GPU that exists by name only."""
+    folder = tmp_path_factory.mktemp("models")
+    right, other = model_store(folder / "right", b"right"), model_store(folder / "other", b"other")
+    port, small = free_port(), ["--num-cpus=2", "--object-store-memory=80000000"]
+    with ExitStack() as stack:
+        # A socket's path is at most 107 characters long, and pytest's own folders are longer than Ray leaves room for.
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))
+        head = ["--head", f"--port={port}", f"--temp-dir={temporary}", "--include-dashboard=false", *small]
+        stack.enter_context(started([*head, f"--ray-client-server-port={free_port()}"], right))
+        stack.enter_context(started([f"--address=127.0.0.1:{port}", "--num-gpus=1", *small], other))
+        yield Cluster(f"127.0.0.1:{port}", right)
+
+
+@pytest.fixture(scope="module")
+def examined(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[Finding]]:
+    """The exit code and the findings of the command."""
+    output = tmp_path_factory.mktemp("outputs") / "new"
+    joins = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "IMTALKER_MODELS": str(cluster.models)}
+    process = subprocess.run(
+        [sys.executable, "-m", "cli", "doctor", "--address", cluster.address, "--output", str(output), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        cwd=ROOT,
+        env=os.environ | joins,
+        check=False,
+    )
+    assert process.stdout, process.stderr
+    assert not output.exists()
+    return process.returncode, [Finding(**finding) for finding in json.loads(process.stdout)["findings"]]
+
+
+def test_every_machine_is_looked_at(examined: tuple[int, list[Finding]]) -> None:
+    code, findings = examined
+    assert code == 1
+    nodes = {f.node for f in findings if f.node}
+    assert len(nodes) == 2, findings
+    for node in nodes:
+        looked_at = {f.check for f in findings if f.node == node}
+        assert looked_at == {"python", "packages", "gpu", "encoder", "weights", "storage", "disk"}
+    (joined,) = [f for f in findings if "2 machines" in f.message]
+    assert (joined.status, "4 CPUs, 1 GPUs" in joined.message) == ("ok", True)
+
+
+def test_a_gpu_that_only_ray_knows_and_weights_that_differ_fail(examined: tuple[int, list[Finding]]) -> None:
+    _, findings = examined
+    failed = [f for f in findings if f.status == "fail" and f.check != "disk"]
+    assert sorted({f.check for f in failed}) == ["cluster", "gpu"]
+    (gpu,) = [f for f in failed if f.check == "gpu"]
+    assert "Ray offers 1 GPUs" in gpu.message
+    differing = {f.message.split()[1] for f in failed if f.check == "cluster"}
+    assert differing == {"renderer", "generator", "wav2vec2"}
+
+
+def test_without_its_token_a_cluster_is_not_joined(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    found = examine(Check("cluster", "pipeline.doctor.cluster:check", 60), Request(address=cluster.address))
+    assert [f.status for f in found] == ["fail"]
