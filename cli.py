@@ -17,7 +17,7 @@ from jobs.flags import with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
 from pipeline.config import RunSettings
-from pipeline.errors import CannotRun
+from pipeline.errors import CannotRun, Retry
 
 app = typer.Typer(
     help="Bulk talking-face videos: a manifest of portraits and speech in, videos out.",
@@ -67,6 +67,10 @@ def run(
     output: Annotated[str | None, typer.Option(help="URI of the output folder")] = None,
     config: Config = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first rows of the manifest")] = None,
+    retry: Annotated[
+        Retry | None,
+        typer.Option(help="attempt again what failed, all of it or one kind of error, though nothing has changed"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: one of its own")] = None,
     as_json: Json = False,
@@ -76,7 +80,7 @@ def run(
     from jobs.start import job_from, plan_job, run_job
 
     _check_given(manifest, output, config)
-    flags = {"manifest": manifest, "output": output, "limit": limit, "ray.address": address}
+    flags = {"manifest": manifest, "output": output, "limit": limit, "retry": retry, "ray.address": address}
     job = job_from(config, flags, settings or {})
     if dry_run:
         _show(plan_job(job).summary(), as_json)

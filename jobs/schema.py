@@ -12,7 +12,7 @@ from pydantic import Field
 from manifests.uri import absolute, resolve
 from pipeline.config import RunSettings, Settings
 from pipeline.document import parse_document, read_document
-from pipeline.errors import CannotRun
+from pipeline.errors import CannotRun, Retry
 
 _SECRET = ("storage_options", "env_vars")
 
@@ -42,6 +42,7 @@ class Job(Settings):
     manifest: str = Field(min_length=1, description="URI of the manifest")
     output: str = Field(min_length=1, description="URI of the output folder")
     limit: int | None = Field(None, ge=1, description="only the first rows of the manifest")
+    retry: Retry | None = Field(None, description="failed items to attempt again: failed for all, or a kind of error")
     settings: RunSettings = RunSettings()
     ray: RayOptions = RayOptions()
 

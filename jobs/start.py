@@ -17,6 +17,7 @@ from manifests.row import parse_rows
 from manifests.schema import user_columns
 from pipeline.errors import CannotRun
 from pipeline.execute import in_process, on_ray
+from pipeline.interrupts import interruptible
 from pipeline.ledger import Ledger
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
@@ -41,9 +42,9 @@ def run_job(job: Job, progress: RunProgress) -> RunSummary:
     """Run a job here, or on the cluster that it names. Raises CannotRun when it can't run as a whole."""
     manifest = load_manifest(job.manifest, job.settings)
     info = prepare(job.settings)
-    return run(
-        manifest, job.settings, info, job.output, partial(on_ray, address=job.ray.address), progress, limit=job.limit
-    )
+    executor = partial(on_ray, address=job.ray.address)
+    with interruptible():
+        return run(manifest, job.settings, info, job.output, executor, progress, limit=job.limit, retry=job.retry)
 
 
 def plan_job(job: Job) -> Plan:
@@ -51,7 +52,7 @@ def plan_job(job: Job) -> Plan:
     manifest = load_manifest(job.manifest, job.settings)
     info = prepare(job.settings.model_copy(update={"download": False}))
     ledger = Ledger(Store(job.output, job.settings.storage_options))
-    return make_plan(manifest, job.settings, info, ledger, limit=job.limit)
+    return make_plan(manifest, job.settings, info, ledger, limit=job.limit, retry=job.retry)
 
 
 def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any], progress: RunProgress) -> RunSummary:

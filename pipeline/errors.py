@@ -10,6 +10,8 @@ ErrorKind = Literal["input", "model", "infrastructure", "quality", "bug"]
 """Whose fault it is: the item's files or row; the network's numbers; machines, storage and weights that should
 work next time; a gate the video did not pass; or this program."""
 
+Retry = Literal["failed", ErrorKind]
+"""Which failed items a run is told to attempt again: all of them, or those of one kind."""
 
 # Their exceptions share no base with Python's own.
 _STORAGE_CLIENTS = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "s3fs"})

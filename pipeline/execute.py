@@ -185,11 +185,19 @@ def _cause(exc: BaseException | None) -> str:
 
 
 def through(
-    tasks: Sequence[T], stages: Sequence[type[Stage[T]]], executor: Executor, each: Callable[[T], None]
+    tasks: Sequence[T],
+    stages: Sequence[type[Stage[T]]],
+    executor: Executor,
+    each: Callable[[T], None],
+    check: Callable[[], None] = lambda: None,
 ) -> list[T]:
-    """Send tasks through stages, those that got lost once more, alone; returns those that got lost twice."""
+    """Send tasks through stages, those that got lost once more, alone; returns those that got lost twice.
+
+    ``check`` is asked before either, and raises if the run may not go on.
+    """
     left = list(tasks)
     for alone in (False, True):
+        check()
         done: set[str] = set()
         for task in executor.run(left, stages, alone=alone):
             done.add(task.key)

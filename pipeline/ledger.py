@@ -1,11 +1,10 @@
-"""The ledger: one JSON record for every item, and the results table made from the records.
+"""The ledger: one JSON record for every item, and the row of the results table that is made from it.
 
 A record is the item's commit: it is written after the video is in place, and it alone makes an item done.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
 from pipeline.fingerprint import digest
+from pipeline.lease import confirm
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask, Worker
@@ -60,6 +59,7 @@ class Record(BaseModel):
     computed: list[str] = Field(default_factory=list)
     finished_at: str | None = None
     version: str | None = Field(None, description="version of this program")
+    fence: int | None = Field(None, description="token of the lease of the run that wrote it")
 
     @property
     def started_at(self) -> str | None:
@@ -112,6 +112,7 @@ class Record(BaseModel):
             computed=sorted(set(computed)),
             finished_at=now(),
             version=_program_version(),
+            fence=task.fence,
         )
 
 
@@ -122,26 +123,27 @@ class Ledger:
         self.store = store
 
     def write(self, record: Record, *, key: str | None = None) -> None:
-        """Commit an item. ``key`` replaces the id where the id can't be a file name (`manifests.row.Row.key`)."""
+        """Commit an item. ``key`` replaces the id where the id can't be a file name (`manifests.row.Row.key`).
+
+        Raises `LeaseLost` for a record with a fence if the output's lease has another one by now.
+        """
+        if record.fence is not None:
+            confirm(self.store, record.fence)
         self.store.put_bytes(f"items/{key or record.id}.json", record.model_dump_json(indent=1).encode())
 
     def read(self, ids: Iterable[str]) -> dict[str, Record]:
-        """The records of those ids that have one.
+        """The records of those ids that have one, each from its own file; many are read from a `RecordIndex`.
 
         A record that can't be read is none: the item is made again, and its record with it.
         """
         keys = {f"items/{id}.json": id for id in ids}
         existing = self.store.list("items")
         found = self.store.get_many(key for key in keys if key in existing)
-        return {keys[key]: record for key, data in found.items() if (record := _parse(data)) is not None}
-
-    def read_all(self) -> list[Record]:
-        """Every record there is, rows without a usable id included."""
-        keys = [k for folder in ("items", "items/_invalid") for k in self.store.list(folder) if k.endswith(".json")]
-        return [record for data in self.store.get_many(keys).values() if (record := _parse(data)) is not None]
+        return {keys[key]: record for key, data in found.items() if (record := parse_record(data)) is not None}
 
 
-def _parse(data: bytes) -> Record | None:
+def parse_record(data: bytes | str) -> Record | None:
+    """The record in a JSON text; None for one that can't be read."""
     try:
         return Record.model_validate_json(data)
     except ValidationError:
@@ -261,17 +263,3 @@ def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
 def skipped_row(id: str, reason: str) -> dict[str, Any]:
     """The row of an item that was not attempted."""
     return {**dict.fromkeys(RESULTS_SCHEMA.names), "id": id, "status": "skipped", "reused": False, "flags": [reason]}
-
-
-def results_table(rows: list[dict[str, Any]], user_columns: pa.Table) -> pa.Table:
-    """Rows in manifest order beside the manifest's remaining columns, which have as many rows."""
-    table = pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
-    for field in user_columns.schema:
-        table = table.append_column(field, user_columns.column(field.name))
-    return table
-
-
-def write_results(store: Store, table: pa.Table) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    store.put_bytes("results.parquet", buffer.getvalue())

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from manifests.reader import Manifest
 from manifests.row import Row
 from pipeline.config import RunSettings
-from pipeline.errors import ErrorRecord
+from pipeline.errors import ErrorKind, ErrorRecord, Retry
 from pipeline.fetch import UNKNOWN, identities
 from pipeline.fingerprint import digest, model_facts
-from pipeline.ledger import Ledger, Record
+from pipeline.ledger import Ledger
+from pipeline.record_index import Outcome, RecordIndex, identities_text
 from pipeline.stages import STAGE_VERSIONS
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetKind, AssetTask, ItemTask, Mode
 
-REDONE = frozenset({"infrastructure", "bug"})
+REDONE: frozenset[ErrorKind] = frozenset({"infrastructure", "bug"})
 """Kinds of failure that a plain second run tries again even when nothing has changed."""
 
 _URI_ROLES = ("image", "audio", "driver", "pose", "camera", "gaze")
@@ -32,8 +34,10 @@ class Plan:
     """What has to be made."""
     invalid: list[tuple[Row, ErrorRecord]] = field(default_factory=list)
     """Rows that can't be attempted."""
-    done: dict[int, Record] = field(default_factory=dict)
-    """Rows whose record still holds, by row."""
+    told: set[int] = field(default_factory=set)
+    """Those of ``invalid`` whose record says so already."""
+    done: dict[int, ErrorKind | None] = field(default_factory=dict)
+    """Rows whose record still holds, by row: what kind of failure it is, None for ok."""
     skipped: dict[int, str] = field(default_factory=dict)
     """Why a row is not attempted in this run, by row."""
 
@@ -51,7 +55,13 @@ class Plan:
 
 
 def make_plan(
-    manifest: Manifest, settings: RunSettings, info: TalkerInfo, ledger: Ledger, *, limit: int | None = None
+    manifest: Manifest,
+    settings: RunSettings,
+    info: TalkerInfo,
+    ledger: Ledger,
+    *,
+    limit: int | None = None,
+    retry: Retry | None = None,
 ) -> Plan:
     """Compare the manifest with the records of earlier runs.
 
@@ -72,15 +82,21 @@ def make_plan(
             plan.invalid.append((row, ErrorRecord("input", "plan", row.problem.message, row.problem.hint)))
         else:
             plan.skipped[row.index] = "limit"
-    records = ledger.read(ask.row.id for ask in asks)
+    again = REDONE if retry is None else frozenset(get_args(ErrorKind)) if retry == "failed" else REDONE | {retry}
+    keys = {ask.row.id for ask in asks} | {row.key for row, _ in plan.invalid}
+    records = RecordIndex(ledger.store).outcomes(keys)
+    for row, error in plan.invalid:
+        told = records.get(row.key)
+        if told is not None and told.request == problem_fingerprint(error):
+            plan.told.add(row.index)
     # Beyond the limit nothing but what may be ok already is worth looking up.
     looked_up = [ask for ask in asks if attempted(ask.row) or _is_ok(records.get(ask.row.id), ask.request)]
     seen = identities((uri for ask in looked_up for uri in ask.inputs.values()), settings.storage_options)
     for ask in looked_up:
         record = records.get(ask.row.id)
         marks = {role: seen[uri] for role, uri in ask.inputs.items()}
-        if record is not None and _holds(record, ask.request, marks, settings):
-            plan.done[ask.row.index] = record.model_copy(update={"index": ask.row.index})
+        if record is not None and _holds(record, ask.request, marks, settings, again):
+            plan.done[ask.row.index] = record.error_kind
         elif attempted(ask.row):
             plan.items.append(_item(ask, settings, marks, plan.assets))
     known = {*plan.done, *(item.index for item in plan.items)}
@@ -143,18 +159,25 @@ def mode_rule(mode: Mode) -> Literal["audio", "video"]:
     return "audio" if mode == "audio" else "video"
 
 
-def _is_ok(record: Record | None, request: str) -> bool:
+def problem_fingerprint(error: ErrorRecord) -> str:
+    """The request in the record of a row that can't be attempted."""
+    return digest(error.as_dict())
+
+
+def _is_ok(record: Outcome | None, request: str) -> bool:
     return record is not None and record.status == "ok" and record.request == request
 
 
-def _holds(record: Record, request: str, seen: dict[str, str | None], settings: RunSettings) -> bool:
+def _holds(
+    record: Outcome, request: str, seen: dict[str, str | None], settings: RunSettings, again: Collection[ErrorKind]
+) -> bool:
     """Whether an earlier result answers the same request on inputs that are known to be the same."""
-    if record.request != request or record.identities != seen or UNKNOWN in seen.values():
+    if record.request != request or record.identities != identities_text(seen) or UNKNOWN in seen.values():
         return False
-    if record.error is None:
+    if record.error_kind is None:
         return True
     # A failure may have been a limit's doing.
-    return record.error.kind not in REDONE and record.limits == digest(settings.limits.model_dump())
+    return record.error_kind not in again and record.limits == digest(settings.limits.model_dump())
 
 
 def _item(ask: _Ask, settings: RunSettings, seen: dict[str, str | None], assets: dict[str, AssetTask]) -> ItemTask:

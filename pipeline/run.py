@@ -6,22 +6,27 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from manifests.errors import ManifestError
 from manifests.reader import Manifest, read_manifest
+from manifests.row import Row
 from pipeline import talker
+from pipeline.compaction import Compactor
 from pipeline.config import RunSettings
-from pipeline.errors import CannotRun
+from pipeline.errors import CannotRun, ErrorRecord, Retry
 from pipeline.execute import Context, Executor, lost, through
+from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, make_plan, problem_fingerprint
 from pipeline.progress import RunProgress
+from pipeline.record_index import MANY_LOOSE, RecordIndex
 from pipeline.stages.crop import CropStage
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.motion import MotionStage
 from pipeline.stages.render import RenderStage
 from pipeline.storage import Store
-from pipeline.summary import RunSummary, finish
+from pipeline.summary import RunSummary, Work, finish
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, ItemTask
 from pipeline.weights import FEATURE_PARTS, PARTS, ensure
@@ -56,28 +61,39 @@ def run(
     progress: RunProgress,
     *,
     limit: int | None = None,
+    retry: Retry | None = None,
 ) -> RunSummary:
     """Make what the manifest asks for and what earlier runs have not made.
 
     ``open_executor`` is entered only when there is something to make.
 
-    Raises CannotRun when the run as a whole can't go on; whatever was made until then is kept.
+    Raises CannotRun when the run as a whole can't go on, as where another one works on the output; whatever was made
+    until then is kept.
     """
     started = time.monotonic()
     store = Store(output, settings.storage_options)
     store.check_writable()
-    ledger = Ledger(store)
-    plan = make_plan(manifest, settings, info, ledger, limit=limit)
-    _announce(plan, progress)
-    for row, error in plan.invalid:
-        ledger.write(Record(id=row.id, index=row.index, status="failed", error=error, finished_at=now()), key=row.key)
-    assets: dict[str, AssetTask] = {}
-    records: dict[int, Record] = {}
-    if plan.items:
-        with open_executor(Context(settings, info, store.uri)) as executor:
-            assets = _make_assets(plan, executor, progress)
-            records = _make_items(plan, assets, ledger, settings, info, executor, progress)
-    return finish(manifest, plan, records, assets.values(), store, settings, info, time.monotonic() - started)
+    with leased(store) as lease:
+        index = RecordIndex(store)
+        # Left by a run that was killed.
+        index.compact(many=MANY_LOOSE)
+        ledger = Ledger(store)
+        plan = make_plan(manifest, settings, info, ledger, limit=limit, retry=retry)
+        _announce(plan, progress)
+        for row, error in plan.invalid:
+            if row.index in plan.told:
+                continue
+            ledger.write(_unattempted(row, error, lease), key=row.key)
+        work = Work()
+        if plan.items:
+            with open_executor(Context(settings, info, store.uri)) as executor:
+                assets = _make_assets(plan, executor, progress, lease)
+                work.count_assets(assets.values())
+                committed = _Committed(ledger, Compactor(index), lease, settings, info, work)
+                _make_items(plan, assets, committed, executor, progress)
+        lease.confirm()
+        index.compact()
+        return finish(manifest, plan, work, store, settings, info, time.monotonic() - started)
 
 
 def _announce(plan: Plan, progress: RunProgress) -> None:
@@ -89,54 +105,82 @@ def _announce(plan: Plan, progress: RunProgress) -> None:
     )
 
 
-def _make_assets(plan: Plan, executor: Executor, progress: RunProgress) -> dict[str, AssetTask]:
+def _unattempted(row: Row, error: ErrorRecord, lease: Lease) -> Record:
+    return Record(
+        id=row.id,
+        index=row.index,
+        status="failed",
+        error=error,
+        request=problem_fingerprint(error),
+        finished_at=now(),
+        fence=lease.token,
+    )
+
+
+def _make_assets(plan: Plan, executor: Executor, progress: RunProgress, lease: Lease) -> dict[str, AssetTask]:
     """Crops, codes, features and drivers' motion: each once, however many items name it."""
     done: dict[str, AssetTask] = {}
 
     def keep(asset: AssetTask) -> None:
+        lease.check()
         done[asset.key] = asset
         progress.advance(failed=asset.error is not None)
 
     progress.begin("portraits and media", len(plan.assets))
-    for gone in through(list(plan.assets.values()), (CropStage, FeaturesStage), executor, keep):
+    stages = (CropStage, FeaturesStage)
+    for gone in through(list(plan.assets.values()), stages, executor, keep, lease.confirm):
         keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
     return done
 
 
+@dataclass
+class _Committed:
+    """Hears of every record of this run, and writes those of items that no stage has committed."""
+
+    ledger: Ledger
+    compactor: Compactor
+    lease: Lease
+    settings: RunSettings
+    info: TalkerInfo
+    work: Work
+
+    def write(self, item: ItemTask) -> None:
+        self.ledger.write(Record.of(item, self.settings, self.info))
+        self.note(item)
+
+    def note(self, item: ItemTask) -> None:
+        self.lease.check()
+        self.work.count_item(item)
+        self.compactor.note(item.key)
+
+
 def _make_items(
-    plan: Plan,
-    assets: dict[str, AssetTask],
-    ledger: Ledger,
-    settings: RunSettings,
-    info: TalkerInfo,
-    executor: Executor,
-    progress: RunProgress,
-) -> dict[int, Record]:
-    """Motion and video of every item whose assets could be made; a record of every item. By row."""
-    records: dict[int, Record] = {}
+    plan: Plan, assets: dict[str, AssetTask], committed: _Committed, executor: Executor, progress: RunProgress
+) -> None:
+    """Motion and video of every item whose assets could be made; a record of every item."""
     ready: list[ItemTask] = []
     for item in plan.items:
+        item.fence = committed.lease.token
         _attach(item, assets)
         if item.error is None:
             ready.append(item)
         else:
-            record = Record.of(item, settings, info)
-            ledger.write(record)
-            records[item.index] = record
+            committed.write(item)
     ready = _by_portrait(ready)
 
+    def advance(item: ItemTask) -> None:
+        progress.advance(failed=item.error is not None, frames=item.video["frames"] if item.video else 0)
+
     def keep(item: ItemTask) -> None:
-        records[item.index] = Record.of(item, settings, info)
-        frames = item.video["frames"] if item.video else 0
-        progress.advance(failed=item.error is not None, frames=frames)
+        committed.note(item)
+        advance(item)
 
     progress.begin("videos", len(ready), frames=sum(item.due_frames for item in ready))
     by_key = {item.key: item for item in ready}
-    for gone in through(ready, (MotionStage, RenderStage), executor, keep):
+    for gone in through(ready, (MotionStage, RenderStage), executor, keep, committed.lease.confirm):
         item = by_key[gone.key].model_copy(update={"error": lost("render")})
-        ledger.write(Record.of(item, settings, info))
-        keep(item)
-    return records
+        committed.write(item)
+        advance(item)
 
 
 def _attach(item: ItemTask, assets: dict[str, AssetTask]) -> None:

@@ -6,25 +6,34 @@ from collections import Counter
 from typing import Any
 
 from pipeline.errors import CannotRun
-from pipeline.ledger import Ledger
+from pipeline.record_index import RecordIndex
 from pipeline.storage import Store
 
 
 def read_status(output: str, storage_options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Counts of records by status and kind of failure, and what they hold. Raises CannotRun where there are none."""
     store = Store(output, storage_options or {})
-    records = Ledger(store).read_all()
-    if not records:
+    status: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    frames, seconds, last = 0, 0.0, ""
+    for _, record in RecordIndex(store).records():
+        status[record.status] += 1
+        last = max(last, record.finished_at or "")
+        if record.error is not None:
+            kinds[record.error.kind] += 1
+        if record.video is not None:
+            frames += record.video["frames"]
+            seconds += record.video["duration_s"]
+    if not status:
         raise CannotRun(f"{output} holds no records of a run (items/*.json)")
-    videos = [record.video for record in records if record.video]
     return {
         "output": store.uri,
-        "items": len(records),
-        "ok": sum(record.status == "ok" for record in records),
-        "failed": sum(record.status == "failed" for record in records),
-        "failed_by_kind": dict(Counter(record.error.kind for record in records if record.error)),
-        "frames": sum(video["frames"] for video in videos),
-        "video_seconds": round(sum(video["duration_s"] for video in videos), 2),
-        "last_record": max((record.finished_at or "") for record in records),
+        "items": status.total(),
+        "ok": status["ok"],
+        "failed": status["failed"],
+        "failed_by_kind": dict(kinds),
+        "frames": frames,
+        "video_seconds": round(seconds, 2),
+        "last_record": last,
         "finished": store.exists("results.parquet"),
     }

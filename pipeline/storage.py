@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO
 
 import fsspec
@@ -27,6 +28,9 @@ from pipeline.errors import CannotRun, ItemError
 
 _PART_BYTES = 8 << 20
 """Size of the parts that large objects travel in; from two of them on an upload is a multipart one."""
+
+_STAMPS = ("ETag", "etag", "generation", "LastModified", "updated", "mtime")
+"""What listings of object stores call the marks of an object's version."""
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs"})
 """Protocols whose folders are prefixes of keys, and whose uploads take a part size."""
@@ -92,28 +96,34 @@ class Store:
         self.root = root.rstrip("/")
         if not uri or not self.root:
             raise CannotRun(f"output {uri!r}: expected a folder, or a bucket and a prefix; found neither")
-        self._local = isinstance(self.fs, LocalFileSystem)
+        self.is_local = isinstance(self.fs, LocalFileSystem)
         # Workers have other working folders: a local output is known by its absolute path.
-        self.uri = self.root if self._local else uri.rstrip("/")
+        self.uri = self.root if self.is_local else uri.rstrip("/")
         self._upload = {"chunksize": _PART_BYTES} if scheme(uri) in OBJECT_STORES else {}
 
     def url(self, key: str) -> str:
         return f"{self.uri}/{key}"
 
+    def path(self, key: str) -> str:
+        """Where the filesystem finds ``key``."""
+        if not {"", ".", ".."}.isdisjoint(key.split("/")):
+            raise CannotRun(f"key {key!r}: expected names with '/' between them, none of them empty, '.' or '..'")
+        return f"{self.root}/{key}"
+
     def put_file(self, local: Path, key: str) -> None:
         """Store a finished local file under ``key``."""
-        path = self._path(key)
+        path = self.path(key)
         with self._reported("writing", key):
-            if not self._local:
+            if not self.is_local:
                 self.fs.put_file(str(local), path, **self._upload)
                 return
             with local.open("rb") as source, _atomic(Path(path)) as target:
                 shutil.copyfileobj(source, target, _PART_BYTES)
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        path = self._path(key)
+        path = self.path(key)
         with self._reported("writing", key):
-            if not self._local:
+            if not self.is_local:
                 self.fs.pipe_file(path, data)
                 return
             with _atomic(Path(path)) as target:
@@ -122,14 +132,14 @@ class Store:
     def get_bytes(self, key: str) -> bytes:
         """Raises FileNotFoundError when there is nothing under ``key``."""
         with self._reported("reading", key, absent=True):
-            data: bytes = self.fs.cat_file(self._path(key))
+            data: bytes = self.fs.cat_file(self.path(key))
         return data
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """The bytes of every key that exists; object stores are asked concurrently."""
         distinct = list(dict.fromkeys(keys))
         # Not `cat`, which would take [ and * in the output's own name for a pattern.
-        paths = [self._path(key) for key in distinct]
+        paths = [self.path(key) for key in distinct]
         values: list[bytes | Exception] = self.fs.cat_ranges(paths, None, None, on_error="return")
         found: dict[str, bytes] = {}
         for key, value in zip(distinct, values, strict=True):
@@ -143,7 +153,7 @@ class Store:
     def get_file(self, key: str, local: Path) -> None:
         """Raises FileNotFoundError when there is nothing under ``key``."""
         with self._reported("reading", key, absent=True):
-            self.fs.get_file(self._path(key), str(local))
+            self.fs.get_file(self.path(key), str(local))
 
     def put_arrays(self, key: str, arrays: dict[str, np.ndarray]) -> None:
         buffer = io.BytesIO()
@@ -159,7 +169,7 @@ class Store:
         """Whether there is an object under ``key``; a folder of that name is none."""
         try:
             with self._reported("looking for", key, absent=True):
-                return bool(self.fs.info(self._path(key))["type"] == "file")
+                return bool(self.fs.info(self.path(key))["type"] == "file")
         except FileNotFoundError:
             return False
 
@@ -167,11 +177,34 @@ class Store:
         """Keys directly under the folder ``prefix``, names of folders included."""
         try:
             with self._reported("listing", prefix, absent=True):
-                paths = self.fs.ls(self._path(prefix), detail=False)
+                paths = self.fs.ls(self.path(prefix), detail=False)
         except FileNotFoundError:
             return set()
         names = (path.rstrip("/").rpartition("/")[2] for path in paths)
         return {f"{prefix}/{name}" for name in names if not _is_temporary(name)}
+
+    def marks(self, prefix: str) -> dict[str, str]:
+        """Files directly under the folder ``prefix``, each with a mark that is another one after any later write.
+
+        Made of what a listing says (size, etag, time, inode); empty where that is not enough to tell.
+        """
+        try:
+            with self._reported("listing", prefix, absent=True):
+                if self.is_local:
+                    return dict(_scanned(Path(self.path(prefix)), prefix))
+                infos = self.fs.ls(self.path(prefix), detail=True)
+        except FileNotFoundError:
+            return {}
+        files = ((info["name"].rpartition("/")[2], info) for info in infos if info["type"] == "file")
+        return {f"{prefix}/{name}": _mark(info) for name, info in files if not _is_temporary(name)}
+
+    def delete(self, key: str) -> None:
+        """Remove what is under ``key``, if there is anything."""
+        try:
+            with self._reported("deleting", key, absent=True):
+                self.fs.rm_file(self.path(key))
+        except FileNotFoundError:
+            return
 
     def check_writable(self, *, within_s: float = 20.0) -> None:
         """Write, read back and delete a small object, each step within ``within_s`` seconds.
@@ -179,10 +212,10 @@ class Store:
         Raises CannotRun with the store's own words. An endpoint that never answers would otherwise hold the run for
         as long as all retries of the client last.
         """
-        path = self._path(f".probe-{uuid.uuid4().hex}")
+        path = self.path(f".probe-{uuid.uuid4().hex}")
         bound = {"timeout": within_s} if isinstance(self.fs, AsyncFileSystem) else {}
         try:
-            if self._local:
+            if self.is_local:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
             self.fs.pipe_file(path, b"probe", **bound)
             back = self.fs.cat_file(path, **bound)
@@ -195,11 +228,6 @@ class Store:
         if back != b"probe":
             raise CannotRun(f"output {self.uri}: what was written is not what is read back")
 
-    def _path(self, key: str) -> str:
-        if not {"", ".", ".."}.isdisjoint(key.split("/")):
-            raise CannotRun(f"key {key!r}: expected names with '/' between them, none of them empty, '.' or '..'")
-        return f"{self.root}/{key}"
-
     @contextmanager
     def _reported(self, doing: str, key: str, *, absent: bool = False) -> Iterator[None]:
         """Raise what the storage fails with as a StorageError; with ``absent``, not that there is nothing."""
@@ -209,6 +237,26 @@ class Store:
             if absent and isinstance(exc, FileNotFoundError):
                 raise
             raise StorageError(f"{doing} {self.url(key)} failed: {type(exc).__name__}: {_line(exc)}") from exc
+
+
+def _scanned(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
+    """`Store.marks` of a local folder, without fsspec's dictionary for every file."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_temporary(entry.name):
+                continue
+            try:
+                stat = entry.stat()
+            except FileNotFoundError:
+                continue
+            if S_ISREG(stat.st_mode):
+                # A file that replaces another one was made beside it, so it has another inode.
+                yield f"{prefix}/{entry.name}", f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+
+
+def _mark(info: Mapping[str, Any]) -> str:
+    stamps = [str(info[name]) for name in _STAMPS if info.get(name)]
+    return ":".join([str(info.get("size")), *stamps]) if stamps else ""
 
 
 @contextmanager

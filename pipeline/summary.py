@@ -5,19 +5,30 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from heapq import nsmallest
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import pyarrow as pa
 
 from manifests.reader import Manifest
 from pipeline.config import RunSettings
-from pipeline.errors import CannotRun
-from pipeline.ledger import Record, now, results_row, results_table, skipped_row, write_results
+from pipeline.errors import CannotRun, ErrorRecord
+from pipeline.ledger import Record, now, results_row, skipped_row
 from pipeline.plan import Plan
+from pipeline.record_index import RecordIndex
+from pipeline.results import ScatteredRows, beside, write_results
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
-from pipeline.tasks import AssetTask
+from pipeline.tasks import AssetTask, ItemTask
+
+_FAILURES_SHOWN = 20
 
 
 @dataclass
@@ -49,66 +60,122 @@ class RunSummary:
         return asdict(self)
 
 
+@dataclass
+class Work:
+    """What a run has computed."""
+
+    computed: Counter[str] = field(default_factory=Counter)
+    """How often each stage computed a result rather than reusing one."""
+    frames: int = 0
+
+    def count_assets(self, assets: Iterable[AssetTask]) -> None:
+        for asset in assets:
+            self.computed.update(asset.computed)
+
+    def count_item(self, item: ItemTask) -> None:
+        self.computed.update({*item.computed} & {"motion", "render"})
+        if item.video is not None and item.error is None:
+            self.frames += item.video["frames"]
+
+
 def finish(
     manifest: Manifest,
     plan: Plan,
-    records: dict[int, Record],
-    assets: Iterable[AssetTask],
+    work: Work,
     store: Store,
     settings: RunSettings,
     info: TalkerInfo,
     seconds: float,
 ) -> RunSummary:
-    """Write results.parquet (one row for each manifest row, in order) and run.json.
+    """Write results.parquet (one row for each manifest row, in order) and run.json, from the records.
 
-    ``records`` are this run's, by row. Raises CannotRun should the counts not add up.
+    Raises CannotRun should the counts not add up.
     """
-    rows: list[dict[str, Any]] = []
-    invalid = {row.index: error for row, error in plan.invalid}
-    for row in manifest.rows:
-        if row.index in plan.skipped:
-            rows.append(skipped_row(row.id, plan.skipped[row.index]))
-        elif row.index in invalid:
-            record = Record(id=row.id, index=row.index, status="failed", error=invalid[row.index])
-            rows.append(results_row(record, reused=False))
-        else:
-            reused = row.index in plan.done
-            record = plan.done[row.index] if reused else records[row.index]
-            rows.append(results_row(record, reused=reused and record.status == "ok"))
-        rows[-1] |= {role: getattr(row, role) for role in ("image", "audio", "driver", "language")}
-    write_results(store, results_table(rows, manifest.extra))
-    summary = _summary(rows, assets, records, store, info, seconds)
+    tally = _Tally()
+    with TemporaryDirectory(prefix="imtalker-rows-") as folder:
+        rows = ScatteredRows(Path(folder))
+        for some in _some_at_a_time(_rows(manifest, plan, RecordIndex(store))):
+            rows.add(some)
+            tally.add(some)
+        # Before anything is written: a table with holes is none.
+        summary = _summary(len(manifest.rows), tally, work, store, info, seconds)
+        write_results(store, _with_user_columns(rows.in_order(), manifest))
     store.put_bytes("run.json", _run_json(manifest, settings, info, plan, summary))
     return summary
 
 
-def _summary(
-    rows: list[dict[str, Any]],
-    assets: Iterable[AssetTask],
-    records: dict[int, Record],
-    store: Store,
-    info: TalkerInfo,
-    seconds: float,
-) -> RunSummary:
-    status = Counter(row["status"] for row in rows)
-    if status["ok"] + status["failed"] + status["skipped"] != len(rows):
-        raise CannotRun(f"the results do not add up: {dict(status)} for {len(rows)} rows; please report this")
-    computed: Counter[str] = Counter()
-    for asset in assets:
-        computed.update(asset.computed)
-    for record in records.values():
-        computed.update(stage for stage in record.computed if stage in ("motion", "render"))
-    failures = [row for row in rows if row["status"] == "failed"]
+_Placed = tuple[int, dict[str, Any]]
+_AT_A_TIME = 1000
+
+
+def _rows(manifest: Manifest, plan: Plan, index: RecordIndex) -> Iterator[_Placed]:
+    """The row of every manifest row, with its place, in any order."""
+
+    def placed(at: int, row: dict[str, Any]) -> _Placed:
+        given = manifest.rows[at]
+        return at, row | {role: getattr(given, role) for role in ("image", "audio", "driver", "language")}
+
+    def failed(at: int, error: ErrorRecord) -> _Placed:
+        record = Record(id=manifest.rows[at].id, index=at, status="failed", error=error)
+        return placed(at, results_row(record, reused=False))
+
+    for at, reason in plan.skipped.items():
+        yield placed(at, skipped_row(manifest.rows[at].id, reason))
+    for row, error in plan.invalid:
+        yield failed(row.index, error)
+    attempted = {manifest.rows[at].key: at for at in (*plan.done, *(item.index for item in plan.items))}
+    for key, record in index.records(attempted.keys()):
+        at = attempted.pop(key)
+        yield placed(at, results_row(record, reused=at in plan.done and record.status == "ok"))
+    for key, at in attempted.items():
+        message = f"the record can't be read back: {index.url(key)}"
+        yield failed(at, ErrorRecord("infrastructure", "render", message, "run again"))
+
+
+def _some_at_a_time(rows: Iterator[_Placed]) -> Iterator[list[_Placed]]:
+    while some := list(islice(rows, _AT_A_TIME)):
+        yield some
+
+
+def _with_user_columns(tables: Iterable[pa.Table], manifest: Manifest) -> Iterator[pa.Table]:
+    start = 0
+    for table in tables:
+        yield beside(table, manifest.extra.slice(start, table.num_rows))
+        start += table.num_rows
+
+
+@dataclass
+class _Tally:
+    """Counts of rows that are not kept."""
+
+    status: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    reused: int = 0
+    failures: list[_Placed] = field(default_factory=list)
+    """The first ones in the manifest."""
+
+    def add(self, rows: list[_Placed]) -> None:
+        failures = [(at, row) for at, row in rows if row["status"] == "failed"]
+        self.status.update(row["status"] for _, row in rows)
+        self.errors.update(row["error_kind"] for _, row in failures)
+        self.reused += sum(row["reused"] for _, row in rows)
+        self.failures = nsmallest(_FAILURES_SHOWN, [*self.failures, *failures], key=itemgetter(0))
+
+
+def _summary(rows: int, tally: _Tally, work: Work, store: Store, info: TalkerInfo, seconds: float) -> RunSummary:
+    status = tally.status
+    if status["ok"] + status["failed"] + status["skipped"] != rows:
+        raise CannotRun(f"the results do not add up: {dict(status)} for {rows} rows; please report this")
     return RunSummary(
         output=store.uri,
-        rows=len(rows),
+        rows=rows,
         ok=status["ok"],
         failed=status["failed"],
         skipped=status["skipped"],
-        reused=sum(row["reused"] for row in rows),
-        errors=dict(Counter(row["error_kind"] for row in failures)),
-        computed=dict(computed),
-        frames=sum(record.video["frames"] for record in records.values() if record.video),
+        reused=tally.reused,
+        errors=dict(tally.errors),
+        computed=dict(work.computed),
+        frames=work.frames,
         seconds=round(seconds, 2),
         weights=info.weights,
         results=store.url("results.parquet"),
@@ -120,7 +187,7 @@ def _summary(
                 "message": row["error_message"],
                 "hint": row["error_hint"],
             }
-            for row in failures[:20]
+            for _, row in tally.failures
         ],
     )
 

@@ -83,6 +83,7 @@ class ItemTask(Task):
     request: str = Field(description="fingerprint of what was asked, before any input is read")
     identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
     flags: list[str] = Field(default_factory=list)
+    fence: int | None = Field(None, description="token of the run's lease")
     # filled in on the way
     inputs: dict[str, Input] = Field(default_factory=dict)
     fingerprint: str | None = None

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from pipeline.config import RunSettings
+from pipeline.errors import Retry
 from pipeline.execute import Context, Executor, in_process
 from pipeline.progress import RunProgress
 from pipeline.run import load_manifest, prepare, run
@@ -41,11 +42,11 @@ def run_manifest(
     *,
     executor: Callable[[Context], AbstractContextManager[Executor]] = in_process,
     limit: int | None = None,
+    retry: Retry | None = None,
 ) -> RunSummary:
+    read = load_manifest(manifest, settings)
     with RunProgress(Console(quiet=True), 60) as progress:
-        return run(
-            load_manifest(manifest, settings), settings, prepare(settings), str(output), executor, progress, limit=limit
-        )
+        return run(read, settings, prepare(settings), str(output), executor, progress, limit=limit, retry=retry)
 
 
 def results(output: str | Path) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.lease import leased
+from pipeline.storage import Store
 from tests.runs import demo, write_manifest
 
 CLI = [sys.executable, "-m", "cli"]
@@ -110,6 +113,7 @@ def test_generate_that_fails_says_why_and_writes_nothing(tmp_path: Path) -> None
         (["run", "MANIFEST", "--output", "OUT", "--model", "nobody"], 1, "nobody"),
         (["run", "MANIFEST", "--output", "OUT", "--no-download"], 1, "imtalker models pull imtalker"),
         (["run", "MANIFEST"], 2, "--output"),
+        (["run", "MANIFEST", "--output", "OUT", *TINY, "--retry", "slow"], 2, "'quality', 'bug'"),
         (["status", "OUT"], 1, "no records"),
         (["manifest", "show", "nowhere.parquet"], 1, "no such file"),
         (["job", "status", "x", "--address", "http://127.0.0.1:9"], 1, "127.0.0.1:9"),
@@ -122,6 +126,19 @@ def test_what_cannot_run_says_so_in_one_line(tmp_path: Path, arguments: list[str
     assert complaint in process.stderr
     assert "Traceback" not in process.stderr
     assert process.stdout == ""
+
+
+def test_a_second_run_on_an_output_says_who_holds_it_and_exits_1(tmp_path: Path) -> None:
+    manifest, output = write_manifest(tmp_path, ROWS), tmp_path / "out"
+    arguments = ["run", manifest, "--output", str(output), *TINY]
+    with leased(Store(str(output), {})):
+        process = imtalker(*arguments)
+        assert process.returncode == 1
+        (line,) = process.stderr.splitlines()
+        assert f"{output} is in use by another run ({platform.node()}, process {os.getpid()}, since " in line
+        planned = imtalker(*arguments, "--dry-run", "--json")
+        assert json.loads(planned.stdout)["to_make"] == 3
+    assert {path.name for path in output.iterdir()} == {"lease.json", "lease.json.lock"}
 
 
 def test_an_interrupted_run_exits_130_and_goes_on_when_started_again(tmp_path: Path) -> None:
@@ -147,6 +164,7 @@ def test_an_interrupted_run_exits_130_and_goes_on_when_started_again(tmp_path: P
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130, rest
     assert "run the same command again" in rest
+    assert json.loads((output / "lease.json").read_text())["released"]
     made = {path.name for path in (output / "items").glob("*.json")}
     assert 1 <= len(made) < 4
     again = imtalker(*arguments, "--json")

@@ -17,6 +17,7 @@ import torch
 from pipeline.config import RunSettings
 from pipeline.errors import ItemError
 from pipeline.fetch import LocalInput, fetched, file_sha256
+from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record
 from pipeline.media.encode import VideoWriter, segment_frames
 from pipeline.media.encoders import EncoderPool
@@ -65,6 +66,8 @@ class RenderStage(Stage[ItemTask]):
                 video = self._make(task, motion, path, sound)
             key = f"videos/{task.key}.mp4"
             video |= {"uri": self.store.url(key), "size": path.stat().st_size, "sha256": file_sha256(path)}
+            if task.fence is not None:
+                confirm(self.store, task.fence)
             self.store.put_file(path, key)
         task.video = video
         task.computed.append(self.name)

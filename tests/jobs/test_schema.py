@@ -76,7 +76,8 @@ def test_flags_win_over_the_job_and_the_job_over_the_defaults(tmp_path: Path) ->
     job = load_job(
         write(
             tmp_path,
-            "manifest: /m\noutput: /o\nsettings:\n  seed: 7\n  nfe: 5\n  video: {crf: 20, preset: slow}\n"
+            "manifest: /m\noutput: /o\nretry: failed\n"
+            "settings:\n  seed: 7\n  nfe: 5\n  video: {crf: 20, preset: slow}\n"
             "  weights: {renderer: /r, generator: /g}\n",
         )
     )
@@ -85,6 +86,7 @@ def test_flags_win_over_the_job_and_the_job_over_the_defaults(tmp_path: Path) ->
             "seed": 8,
             "nfe": None,
             "limit": 3,
+            "retry": "model",
             "video.crf": 30,
             "weights": {"renderer": "/other"},
             "ray.address": "auto",
@@ -95,6 +97,7 @@ def test_flags_win_over_the_job_and_the_job_over_the_defaults(tmp_path: Path) ->
     assert (changed.settings.video.crf, changed.settings.video.preset) == (30, "slow")
     assert changed.settings.weights == {"renderer": "/other", "generator": "/g"}
     assert (changed.limit, changed.ray.address, changed.settings.face) == (3, "auto", "first")
+    assert (job.retry, changed.retry) == ("failed", "model")
     assert job.settings.seed == 7
     assert job.with_overrides({}) == job
 
@@ -106,6 +109,7 @@ def test_flags_win_over_the_job_and_the_job_over_the_defaults(tmp_path: Path) ->
         ({"seed": -1}, "settings.seed: Input should be greater than or equal to 0, found -1"),
         ({"video.crff": 1}, "settings.video.crff: unknown key; did you mean 'crf'?"),
         ({"seed.x": 1}, "settings.seed.x: seed is a single value and has no parts"),
+        ({"retry": "slow"}, "retry: Input should be 'failed', 'input', 'model', 'infrastructure', 'quality' or 'bug'"),
         ({"motion_from": "lips"}, "settings.motion_from: Input should be 'audio' or 'driver', found 'lips'"),
     ],
 )

@@ -1,20 +1,17 @@
-"""Records come back as they were written, and the results table has a row for every row of the manifest."""
+"""Records come back as they were written, and become rows of the results."""
 
 from __future__ import annotations
 
-import io
 import json
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
-from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row, results_table, skipped_row, write_results
+from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.record_index import RecordIndex
 from pipeline.status import read_status
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
@@ -110,7 +107,6 @@ def test_records_come_back_as_they_were(ledger: Ledger) -> None:
     ledger.write(two)
     assert ledger.read(["two", "absent", "one"]) == {"one": one, "two": two}
     assert ledger.read([]) == {}
-    assert sorted(record.id for record in ledger.read_all()) == ["one", "two"]
     assert json.loads(ledger.store.get_bytes("items/one.json"))["seed"] == 2**63 - 1
 
 
@@ -130,7 +126,10 @@ def test_rows_without_a_usable_id_have_records_too(ledger: Ledger) -> None:
     error = ErrorRecord("input", "plan", "bad id", "another")
     ledger.write(Record(id="../../etc/passwd", index=5, status="failed", error=error), key="_invalid/5")
     ledger.write(ok())
-    assert sorted(record.id for record in ledger.read_all()) == ["../../etc/passwd", "one"]
+    assert {key: record.id for key, record in RecordIndex(ledger.store).records()} == {
+        "_invalid/5": "../../etc/passwd",
+        "one": "one",
+    }
     assert ledger.read(["../../etc/passwd", "one"]).keys() == {"one"}
     with pytest.raises(CannotRun):
         ledger.write(Record(id="../../etc/passwd", index=5, status="failed", error=error))
@@ -144,7 +143,6 @@ def test_records_of_other_versions(ledger: Ledger) -> None:
     ledger.store.put_bytes("items/three.json", b"not a record")
     ledger.store.put_bytes("items/four.json", b"")
     assert set(ledger.read(["one", "two", "three", "four"])) == {"one", "two"}
-    assert len(ledger.read_all()) == 2
 
 
 def test_every_results_column_is_filled_from_a_good_record() -> None:
@@ -179,52 +177,6 @@ def test_a_failed_row_says_what_happened_and_claims_nothing() -> None:
         assert row[name] is None
 
 
-def test_the_table_has_the_rows_in_order_beside_the_users_columns() -> None:
-    user = pa.table(
-        {
-            "speaker": pa.array(["Ann", None, "Cem"]).dictionary_encode(),
-            "take": pa.array([1, 2, 3], pa.int8()),
-            "price": pa.array([Decimal("1.10"), None, Decimal("3.30")], pa.decimal128(9, 2)),
-            "tags": pa.array([["a"], [], None], pa.list_(pa.string())),
-            "when": pa.array([0, 1, None], pa.timestamp("ms", tz="UTC")),
-            "about": pa.array([{"x": 1}, None, {"x": 3}], pa.struct([("x", pa.int32())])),
-            "empty": pa.nulls(3),
-        }
-    )
-    rows = [results_row(failed(key="b"), reused=False), skipped_row("a", "limit"), results_row(ok(), reused=True)]
-    table = results_table(rows, user)
-    assert table.column("id").to_pylist() == ["b", "a", "one"]
-    assert table.column("status").to_pylist() == ["failed", "skipped", "ok"]
-    assert table.column("reused").to_pylist() == [False, False, True]
-    assert table.column("flags").to_pylist() == [[], ["limit"], []]
-    assert table.schema.names == [*RESULTS_SCHEMA.names, *user.schema.names]
-    for name in user.schema.names:
-        assert table.schema.field(name).type == user.schema.field(name).type
-        assert table.column(name).to_pylist() == user.column(name).to_pylist()
-
-
-def test_columns_without_any_value_keep_their_types() -> None:
-    table = results_table([skipped_row("a", "limit")], pa.table({"own": [1]}))
-    assert table.schema.field("frames").type == pa.int64()
-    assert table.schema.field("error_message").type == pa.string()
-    assert table.column("frames").null_count == 1
-    # No user columns: the rows are still there.
-    assert results_table([skipped_row("a", "limit")] * 2, pa.table({})).num_rows == 2
-
-
-def test_user_columns_of_another_length_are_a_defect() -> None:
-    with pytest.raises(pa.ArrowInvalid):
-        results_table([skipped_row("a", "limit")], pa.table({"own": [1, 2]}))
-
-
-def test_written_results_are_read_back(ledger: Ledger) -> None:
-    table = results_table([results_row(ok(), reused=False)], pa.table({"speaker": ["Ann"]}))
-    write_results(ledger.store, table)
-    back = pq.read_table(io.BytesIO(ledger.store.get_bytes("results.parquet")))
-    assert back.schema.equals(table.schema)
-    assert back.to_pylist() == table.to_pylist()
-
-
 def test_the_status_of_an_output_counts_its_records(ledger: Ledger) -> None:
     options = {"s3": dict(ledger.store.fs.storage_options)} if ledger.store.uri.startswith("s3://") else {}
     with pytest.raises(CannotRun, match="holds no records"):
@@ -237,7 +189,7 @@ def test_the_status_of_an_output_counts_its_records(ledger: Ledger) -> None:
     assert status["failed_by_kind"] == {"input": 1}
     assert (status["frames"], status["video_seconds"]) == (100, 4.0)
     assert status["finished"] is False
-    write_results(ledger.store, results_table([], pa.table({})))
+    ledger.store.put_bytes("results.parquet", b"")
     assert read_status(ledger.store.uri, options)["finished"] is True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +13,10 @@ import pytest
 
 from manifests.reader import Manifest, read_manifest
 from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
-from pipeline.errors import ErrorKind, ErrorRecord
+from pipeline.errors import ErrorKind, ErrorRecord, Retry
 from pipeline.fetch import UNKNOWN
 from pipeline.ledger import Ledger, Record
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import REDONE, Plan, make_plan, problem_fingerprint
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import ItemTask
@@ -51,9 +51,10 @@ class Case:
         settings: RunSettings | None = None,
         info: TalkerInfo = INFO,
         limit: int | None = None,
+        retry: Retry | None = None,
     ) -> Plan:
         manifest = self.manifest(*rows, settings=settings)
-        plan = make_plan(manifest, settings or RunSettings(), info, self.ledger, limit=limit)
+        plan = make_plan(manifest, settings or RunSettings(), info, self.ledger, limit=limit, retry=retry)
         places = [*(i.index for i in plan.items), *(r.index for r, _ in plan.invalid), *plan.done, *plan.skipped]
         assert sorted(places) == list(range(len(rows)))  # every row is in exactly one place
         return plan
@@ -141,6 +142,19 @@ def test_rows_that_can_not_be_done_say_why(case: Case) -> None:
     assert keys == {1: "x", 2: "y", 3: "_invalid/3", 4: "_invalid/4", 5: "three"}
 
 
+def test_what_was_told_of_a_row_is_not_told_again(case: Case) -> None:
+    rows: list[dict[str, Any]] = [{"id": "x", "image": "a.png"}, {**ROW, "id": "../up"}]
+    plan = case.plan(*rows)
+    assert plan.told == set()
+    for row, error in plan.invalid:
+        record = Record(id=row.id, index=row.index, status="failed", error=error, request=problem_fingerprint(error))
+        case.ledger.write(record, key=row.key)
+    assert case.plan(*rows).told == {0, 1}
+    # Another problem of the same row.
+    plan = case.plan({"id": "x", "audio": "a.wav"}, rows[1])
+    assert (len(plan.invalid), plan.told) == (2, {1})
+
+
 def test_the_runs_choice_of_motion_counts_where_the_row_is_silent(case: Case) -> None:
     row = {**BOTH, "motion_from": None}
     assert one(case.plan(row, settings=RunSettings(motion_from="driver"))).mode == "driver"
@@ -212,17 +226,14 @@ def test_what_is_done_is_not_made_again(case: Case) -> None:
     assert len(first.items) == 4
     second = case.plan(ROW, DRIVEN, BOTH, POSED)
     assert (second.items, second.assets) == ([], {})
-    assert [record.id for record in second.done.values()] == ["one", "two", "three", "four"]
+    assert second.done == dict.fromkeys(range(4))
     assert second.summary()["already_done"] == 4
 
 
 def test_done_rows_are_found_wherever_the_manifest_has_them(case: Case) -> None:
     case.run(ROW, DRIVEN)
     plan = case.plan({**ROW, "id": "new"}, DRIVEN, ROW)
-    assert {index: (record.id, record.index) for index, record in plan.done.items()} == {
-        1: ("two", 1),
-        2: ("one", 2),
-    }
+    assert list(plan.done) == [1, 2]
     assert one(plan).key == "new"
 
 
@@ -331,10 +342,30 @@ def test_what_would_fail_again_is_not_tried_until_something_changes(case: Case, 
     case.run(ROW, fails=kind)
     plan = case.plan(ROW)
     assert plan.items == []
-    assert plan.done[0].error is not None and plan.done[0].error.kind == kind
+    assert plan.done == {0: kind}
     assert one(case.plan(ROW, settings=RunSettings(crop=False))).key == "one"
     case.write("a.png", "another portrait")
     assert one(case.plan(ROW)).key == "one"
+
+
+@pytest.mark.parametrize("kind", get_args(ErrorKind))
+def test_failures_are_tried_again_on_demand(case: Case, kind: ErrorKind) -> None:
+    case.run(ROW, fails=kind)
+    case.run(DRIVEN)
+    if kind not in REDONE:
+        assert case.plan(ROW, DRIVEN).done == {0: kind, 1: None}
+        for other in {*get_args(ErrorKind)} - {kind}:
+            assert case.plan(ROW, DRIVEN, retry=other).done == {0: kind, 1: None}
+    case.run(ROW, fails=kind, retry=kind)
+    for retry in (kind, "failed"):
+        plan = case.plan(ROW, DRIVEN, retry=retry)
+        assert one(plan).key == "one"
+        assert plan.done == {1: None}
+
+
+def test_a_retry_of_one_kind_leaves_out_none_that_is_tried_anyway(case: Case) -> None:
+    case.run(ROW, fails="infrastructure")
+    assert one(case.plan(ROW, retry="input")).key == "one"
 
 
 def test_a_missing_input_is_tried_again_when_it_appears(case: Case) -> None:

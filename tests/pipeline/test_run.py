@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,11 @@ import torch
 from PIL import Image
 
 from imtalker.presets import PRESETS, build_seeded
+from pipeline.cell import open_cell
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, Executor, in_process
+from pipeline.lease import KEY, Lease, LeaseHeld, LeaseLost, leased
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.crop_box import crop_around, cut
 from pipeline.media.encode import VideoWriter
@@ -27,6 +30,8 @@ from pipeline.media.image import load_image, resize_square
 from pipeline.media.verify import measure_video
 from pipeline.stages.base import Stage
 from pipeline.stages.render import RenderStage
+from pipeline.storage import Store
+from pipeline.tasks import ItemTask
 from tests.runs import TINY, demo, results, run_manifest, write_manifest
 
 AUDIO_ROW = {"id": "spoken", "image": demo("ana.png"), "audio": demo("english.wav"), "title": "first"}
@@ -189,11 +194,24 @@ def test_a_broken_item_fails_alone_with_a_typed_error(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "items" / "_invalid" / "5.json").is_file()
     assert not list(tmp_path.glob("escape*"))
 
+    told = (tmp_path / "out" / "items" / "_invalid" / "5.json").stat().st_ino
     again = run_manifest(manifest, tmp_path / "out")
     assert (again.ok, again.failed, again.reused, again.computed) == (2, 5, 2, {})
+    assert (tmp_path / "out" / "items" / "_invalid" / "5.json").stat().st_ino == told, "said once"
     Path(tmp_path / "nowhere.wav").write_bytes(Path(demo("english.wav")).read_bytes())
     mended = run_manifest(manifest, tmp_path / "out")
     assert (mended.ok, mended.failed) == (3, 4)
+
+
+def with_stage(executor: Executor, old: type[Stage[Any]], new: type[Stage[Any]]) -> Executor:
+    """The executor, with one stage in the place of another."""
+    run_stages = executor.run
+
+    def run(tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
+        return run_stages(tasks, [new if stage is old else stage for stage in stages], alone=alone)
+
+    executor.run = run  # type: ignore[method-assign]
+    return executor
 
 
 def test_portraits_and_recordings_are_made_once(tmp_path: Path) -> None:
@@ -211,13 +229,7 @@ def test_portraits_and_recordings_are_made_once(tmp_path: Path) -> None:
     @contextmanager
     def counting(context: Context) -> Iterator[Executor]:
         with in_process(context) as executor:
-            run_stages = executor.run
-
-            def run(tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
-                return run_stages(tasks, [Counting if s is RenderStage else s for s in stages], alone=alone)
-
-            executor.run = run  # type: ignore[method-assign]
-            yield executor
+            yield with_stage(executor, RenderStage, Counting)
 
     summary = run_manifest(write_manifest(tmp_path, rows), tmp_path / "out", executor=counting)
     assert summary.ok == 6
@@ -311,3 +323,50 @@ def test_a_lost_item_is_tried_alone_and_then_given_up(tmp_path: Path, for_ever: 
         assert run_manifest(manifest, tmp_path / "out").ok == 2
     else:
         assert (summary.ok, summary.failed) == (2, 0)
+
+
+def test_a_run_beside_another_one_stops_before_it_makes_anything(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, [AUDIO_ROW])
+    with leased(Store(str(tmp_path / "out"), {})), pytest.raises(LeaseHeld, match="in use by another run"):
+        run_manifest(manifest, tmp_path / "out")
+    assert not (tmp_path / "out" / "items").exists()
+    assert run_manifest(manifest, tmp_path / "out").ok == 1
+    assert json.loads((tmp_path / "out" / "items" / "spoken.json").read_text())["fence"] == 2
+
+
+def test_a_run_that_was_replaced_commits_nothing_more(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, [AUDIO_ROW, DRIVER_ROW, BOTH_ROW])
+    store = Store(str(tmp_path / "out"), {})
+    successor = Lease(open_cell(store, KEY), clock=lambda: time.time() + 100)
+
+    class Replaced(RenderStage):
+        def finish(self, task: ItemTask) -> None:
+            super().finish(task)
+            if store.list("items") == {f"items/{task.key}.json"}:
+                successor.take()
+
+    @contextmanager
+    def replaced(context: Context) -> Iterator[Executor]:
+        with in_process(context) as executor:
+            yield with_stage(executor, RenderStage, Replaced)
+
+    with pytest.raises(LeaseLost, match="another run has taken it over"):
+        run_manifest(manifest, tmp_path / "out", executor=replaced)
+    (record,) = (tmp_path / "out" / "items").iterdir()
+    (video,) = (tmp_path / "out" / "videos").iterdir()
+    assert (record.stem, json.loads(record.read_text())["fence"]) == (video.stem, 1)
+    assert not (tmp_path / "out" / "results.parquet").exists()
+    successor.confirm()
+    successor.release()
+    assert run_manifest(manifest, tmp_path / "out").reused == 1
+
+
+def test_failures_are_made_again_on_demand(tmp_path: Path) -> None:
+    (tmp_path / "broken.wav").write_bytes(b"RIFF????WAVEnothing that is sound")
+    manifest = write_manifest(tmp_path, [{**AUDIO_ROW, "audio": str(tmp_path / "broken.wav")}, DRIVER_ROW])
+    written = []
+    for retry in (None, None, "model", "input", "failed"):
+        summary = run_manifest(manifest, tmp_path / "out", retry=retry)
+        assert (summary.ok, summary.errors) == (1, {"input": 1})
+        written.append((tmp_path / "out" / "items" / "spoken.json").stat().st_mtime_ns)
+    assert written[0] == written[1] == written[2] < written[3] < written[4]

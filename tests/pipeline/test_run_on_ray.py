@@ -6,16 +6,19 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.cell import open_cell
 from pipeline.cluster import connected
 from pipeline.config import RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, OnRay, in_process, on_ray
+from pipeline.lease import KEY, Lease, LeaseLost
 from pipeline.run import prepare
 from pipeline.stages.base import Stage
 from pipeline.stages.render import RenderStage
@@ -170,6 +173,38 @@ def test_a_killed_renderer_loses_nothing(tmp_path: Path) -> None:
     assert by_whom.count(killed[0]) < 8, "it was killed before the last commit"
 
 
+def test_workers_of_a_run_that_was_replaced_commit_nothing_more(tmp_path: Path) -> None:
+    rows = [{"id": f"item-{i}", "image": demo("ana.png"), "audio": demo("english.wav"), "seed": i} for i in range(8)]
+    output, finished, replaced = tmp_path / "out", threading.Event(), threading.Event()
+    successor = Lease(open_cell(Store(str(output), {}), KEY), clock=lambda: time.time() + 100)
+
+    def replace_after_the_first_commit() -> None:
+        while not finished.wait(0.02):
+            if records_so_far(output):
+                successor.take()
+                replaced.set()
+                return
+
+    other = threading.Thread(target=replace_after_the_first_commit)
+    other.start()
+    one = RunSettings(**TINY.model_dump() | {"max_seconds": 1.0, "resources": {"render": {"actors": 1, "num_gpus": 1}}})
+    try:
+        with pytest.raises(LeaseLost, match="another run has taken it over"):
+            run_manifest(write_manifest(tmp_path, rows), output, one, executor=on_ray)
+    finally:
+        finished.set()
+        other.join()
+    assert replaced.is_set()
+    # An item may have been on its way past its last look at the lease.
+    assert 1 <= len(records(output)) <= 3
+    assert {record["fence"] for record in records(output)} == {1}
+    assert not (output / "results.parquet").exists()
+    successor.release()
+    summary = run_manifest(str(tmp_path / "manifest.parquet"), output, one, executor=on_ray)
+    assert (summary.ok, summary.failed) == (8, 0)
+    assert {record["fence"] for record in records(output)} == {1, 3}
+
+
 def records_so_far(output: Path) -> list[dict[str, Any]]:
     return records(output) if (output / "items").is_dir() else []
 
@@ -212,7 +247,7 @@ def test_everything_in_object_storage(tmp_path: Path, s3: S3Server) -> None:
     videos = {f"out/videos/{row['id']}.mp4" for row in ROWS}
     assert videos < keys
     assert {"out/results.parquet", "out/run.json"} < keys
-    assert len([key for key in keys if key.startswith("out/items/")]) == 3
+    assert len([key for key in keys if key.startswith("out/items/") and "/_index/" not in key]) == 3
     # The same frames as on a local disk.
     run_manifest(write_manifest(tmp_path, ROWS), tmp_path / "out", executor=on_ray)
     for row in ROWS:

@@ -124,6 +124,39 @@ def test_more_keys_than_a_page_holds(place: Place) -> None:
     assert found == {key: key.encode() for key in keys}
 
 
+def test_a_mark_changes_with_every_write_and_with_nothing_else(place: Place) -> None:
+    assert place.store.marks("items") == {}
+    place.store.put_bytes("items/a.json", b"one")
+    place.store.put_bytes("items/b.json", b"one")
+    place.store.put_bytes("items/_invalid/3.json", b"x")
+    seen = [place.store.marks("items")]
+    assert set(seen[0]) == {"items/a.json", "items/b.json"}, "folders have none"
+    assert all(seen[0].values())
+    assert place.another().marks("items") == seen[0]
+    # As long as what it replaces, and at once.
+    for data in (b"two", b"ten", b"six"):
+        place.store.put_bytes("items/a.json", data)
+        seen.append(place.store.marks("items"))
+    assert len({marks["items/a.json"] for marks in seen}) == 4
+    assert len({marks["items/b.json"] for marks in seen}) == 1
+
+
+def test_what_is_deleted_is_gone_and_deleting_nothing_is_no_failure(place: Place) -> None:
+    place.store.put_bytes("items/a.json", b"x")
+    place.store.put_bytes("items/b.json", b"x")
+    for _ in range(2):
+        place.store.delete("items/a.json")
+        assert place.keys() == {"items/b.json"}
+        assert set(place.another().marks("items")) == {"items/b.json"}
+
+
+def test_files_that_are_being_written_have_no_marks(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "run"), {})
+    store.put_bytes("items/a.json", b"x")
+    (tmp_path / "run" / "items" / ".b.json.0123.part").write_bytes(b"half")
+    assert set(store.marks("items")) == {"items/a.json"}
+
+
 def test_get_many_of_nothing(place: Place) -> None:
     assert place.store.get_many([]) == {}
     assert place.store.get_many(["items/absent.json"]) == {}
