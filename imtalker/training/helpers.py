@@ -6,6 +6,8 @@ training and fade; the networks that result are those of the published model.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,10 +20,10 @@ from imtalker.training.pictures import Truth
 
 # Of a state around neutral, what counts as one.
 _UNIT = {"x": 0.1, "y": 0.1, "scale": 0.1, "yaw": 0.4, "pitch": 0.25, "roll": 0.25}
-# Queries of a level that are looked at in a step.
-_QUERIES = 64
 # In cells: content further away than this is hidden in the source.
 _NEAR = 1.5
+# In cells: attention that is spread so far about a place tells where between the cells it lies.
+_SPREAD = 0.5
 
 
 class StateReadout(nn.Module):
@@ -45,26 +47,33 @@ class StateReadout(nn.Module):
 
 
 def routing_loss(
-    transfer: ImplicitMotionTransfer, driving: list[Tensor], source: SourceMaps, truth: Truth, draw: torch.Generator
+    transfer: ImplicitMotionTransfer,
+    driving: list[Tensor],
+    source: SourceMaps,
+    truth: Truth,
+    draw: torch.Generator,
+    *,
+    queries: int = 64,
 ) -> Tensor:
-    """How little the attention levels look at the cell of the source that shows a cell's content.
+    """How little the attention levels look at the place in the source that shows a cell's content.
 
-    Mean of ``-log`` of the attention weight there, which is averaged over heads first, for random cells whose content
-    the source shows. driving [B, C, r, r] of the attention levels; source of the same batch.
+    Mean of the divergence (Kullback-Leibler, nats) of the attention weights, which are averaged over heads first, from
+    `true_weights`, for ``queries`` random cells of each level whose content the source shows. driving [B, C, r, r] of
+    the attention levels; source of the same batch.
     """
     losses = []
     for level, maps, keys in zip(transfer, driving, source.keys, strict=False):
         if not isinstance(level, CrossAttentionLevel):
             break
         side = maps.shape[-1]
-        queries = torch.randperm(side * side, generator=draw)[:_QUERIES].to(maps.device)
-        wanted, shown = true_cells(truth, side, queries)
+        drawn = torch.randperm(side * side, generator=draw)[:queries].to(maps.device)
+        wanted, shown = true_weights(truth, side, drawn)
         attention = level.block_efc
-        q = attention.split(attention.q_proj(to_tokens(maps)[:, queries]))
+        q = attention.split(attention.q_proj(to_tokens(maps)[:, drawn]))
         logits = (q @ keys.transpose(2, 3)).float() * q.shape[-1] ** -0.5
-        log_weights = logits.log_softmax(-1).logsumexp(1) - torch.log(torch.tensor(float(logits.shape[1])))
-        found = -log_weights.gather(2, wanted[..., None])[..., 0]
-        losses.append((found * shown).sum() / shown.sum().clamp(min=1))
+        log_weights = logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
+        apart = F.kl_div(log_weights, wanted, reduction="none").sum(-1)
+        losses.append((apart * shown).sum() / shown.sum().clamp(min=1))
     return torch.stack(losses).mean()
 
 
@@ -78,9 +87,9 @@ def guided_transfer(
 ) -> list[Tensor]:
     """`ImplicitMotionTransfer.forward`, drawn towards the truth: what the networks around it learn from meanwhile.
 
-    Where the source shows a cell's content, its true cell's value has the weight ``strength`` (0..1) and attention
-    has the rest; at the finer levels that many of the cells, drawn at random, follow the truth instead of the best
-    match.
+    Where the source shows a cell's content, attention by `true_weights` has the weight ``strength`` (0..1) and the
+    transfer's own has the rest; at the finer levels that many of the cells, drawn at random, follow the truth instead
+    of the best match.
     """
     aligned: list[Tensor] = []
     best: Tensor | None = None
@@ -88,30 +97,31 @@ def guided_transfer(
         if isinstance(level, CrossAttentionLevel):
             attention, side = level.block_efc, driving[i].shape[-1]
             query, values = to_tokens(driving[i]), source.values[i]
-            cells, shown = true_cells(truth, side, torch.arange(side * side, device=driving[i].device))
+            wanted, shown = true_weights(truth, side, torch.arange(side * side, device=driving[i].device))
             q = attention.split(attention.q_proj(query))
             found = F.scaled_dot_product_attention(q, source.keys[i], values)
-            true = values.gather(2, cells[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3]))
+            true = wanted[:, None].to(found.dtype) @ values.to(found.dtype)
             weight = (strength * shown)[:, None, :, None].to(found.dtype)
-            aligned.append(to_map(attention.join(found.lerp(true.to(found.dtype), weight)), side))
+            aligned.append(to_map(attention.join(found.lerp(true, weight)), side))
             if i == transfer.attention_levels - 1 and source.pooled:
-                told = torch.rand(cells.shape, generator=draw).to(cells.device) < strength
-                best = torch.where(told & shown.bool(), cells, attention.best(query, source.keys[i]))
+                told = torch.rand(shown.shape, generator=draw).to(shown.device) < strength
+                best = torch.where(told & shown.bool(), wanted.argmax(-1), attention.best(query, source.keys[i]))
         else:
             assert best is not None and isinstance(level, ResampledLevel)  # noqa: S101  (narrows the type)
             aligned.append(resample(source.pooled[i - transfer.attention_levels], best, level.ratio))
     return aligned
 
 
-def true_cells(truth: Truth, side: int, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """For the target's cells ``queries`` [n] of a map of ``side`` x ``side``: the source's cell with the same content.
+def true_weights(truth: Truth, side: int, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """For the target's cells ``queries`` [n] of a map of ``side`` x ``side``: how to look at the source's N cells.
 
-    Returns int64 [B, n], and float [B, n] with 0 where the source does not show it.
+    Returns [B, n, N], a bell about the place with the same content that sums to 1, so that places between cells can be
+    told; and float [B, n] with 0 where the source does not show it.
     """
     target, source = (_at(coordinates, side) for coordinates in (truth.target_coordinates, truth.reference_coordinates))
-    distance = torch.cdist(target[:, queries], source)
-    nearest, cells = distance.min(-1)
-    return cells, (nearest < _NEAR * 2 / side).float()
+    distance = torch.cdist(target[:, queries], source) * (side / 2)
+    weights = (-0.5 * (distance / _SPREAD).square()).softmax(-1)
+    return weights, (distance.amin(-1) < _NEAR).float()
 
 
 def _at(coordinates: Tensor, side: int) -> Tensor:

@@ -14,10 +14,10 @@ from imtalker.avatars.identity import World
 from imtalker.checkpoints import load_renderer, save_renderer
 from imtalker.config import RendererConfig
 from imtalker.renderer.renderer import Renderer
-from imtalker.training.codes import CodeTrainer
 from imtalker.training.contact_sheet import contact_sheet
 from imtalker.training.discriminator import TwoScales, check_batch
 from imtalker.training.helpers import StateReadout
+from imtalker.training.lessons import CodeLesson, Lesson, RouteLesson
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
 from imtalker.training.norms import add_norms, without_norms
 from imtalker.training.perceptual import PerceptualLoss, Structure
@@ -33,8 +33,8 @@ WEIGHTS = "renderer.safetensors"
 POOLS = "pools"
 """Where drawn avatars lie in a run's folder."""
 
-CODES = "codes"
-"""Where the motion encoder's own training lies in a run's folder."""
+CODES, ROUTES = "codes", "routes"
+"""Where the lessons before the training lie in a run's folder."""
 
 _SHOWN = 6
 """References that validation looks at."""
@@ -66,9 +66,12 @@ class RendererRun:
     norms: bool = True
     """See `imtalker.training.norms`."""
     codes_first: int = 0
-    """Steps in which the motion encoder alone learns, before the run's own; see `imtalker.training.codes`."""
+    """Steps in which the motion encoder alone learns, before the run's own; see `imtalker.training.lessons`."""
     codes_rate: float = 1e-3
     """Their learning rate at first."""
+    routes_first: int = 0
+    """Steps after those in which the routing alone learns."""
+    routes_rate: float = 1e-3
     average: float = 0.999
     precision: str = "float32"
     world: World = "full"
@@ -138,19 +141,19 @@ def train_renderer(
     def whole(step: int) -> list[PictureBatch]:
         return [placed(part, device) for part in data.parts(step, range(1), 1)]
 
+    def learn(lesson: Lesson, name: str, steps: int) -> None:
+        # Every process learns from whole batches, so all come to the same weights.
+        train(lesson, whole, folder / name, steps=steps, report=report, pace=pace, stop=stop, share=share)
+
+    common = {"equalised_rate": run.equalised_rate, "precision": getattr(torch, run.precision)}
     taught: StateReadout | None = None
     if run.codes_first:
         taught = StateReadout(run.renderer.dim_motion).to(device)
-        # Every process learns from whole batches, so all come to the same codes.
-        codes = CodeTrainer(
-            renderer,
-            taught,
-            steps=run.codes_first,
-            learning_rate=run.codes_rate,
-            equalised_rate=run.equalised_rate,
-            precision=getattr(torch, run.precision),
-        )
-        train(codes, whole, folder / CODES, steps=run.codes_first, report=report, pace=pace, stop=stop, share=share)
+        codes = CodeLesson(renderer, taught, steps=run.codes_first, learning_rate=run.codes_rate, **common)
+        learn(codes, CODES, run.codes_first)
+    if run.routes_first:
+        routes = RouteLesson(renderer, steps=run.routes_first, learning_rate=run.routes_rate, **common)
+        learn(routes, ROUTES, run.routes_first)
     trainer = SharedRendererTrainer(
         renderer,
         TwoScales(run.renderer.resolution, run.discriminator_width).to(device),

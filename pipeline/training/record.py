@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imtalker.training.loop import CHECKPOINT
-from imtalker.training.renderer_run import POOLS
+from imtalker.training.renderer_run import CODES, POOLS, ROUTES
 from pipeline.errors import CannotRun
 from pipeline.training.settings import BasicSettings
 
@@ -37,7 +37,7 @@ _FREE = {
 def check_record(kind: str, settings: BasicSettings) -> None:
     """Compare the settings with those that the folder's training began with, or write them down.
 
-    A training without checkpoint has learnt nothing yet: it is begun anew, and the avatars of other settings are
+    A training without checkpoint has not really begun: it is begun anew, and avatars and lessons of other settings are
     removed. Raises CannotRun when the folder holds another training.
     """
     path = settings.output / RECORD
@@ -46,7 +46,8 @@ def check_record(kind: str, settings: BasicSettings) -> None:
         settings.output.mkdir(parents=True, exist_ok=True)
         found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         if found != wanted and not has_checkpoint(settings.output):
-            shutil.rmtree(settings.output / POOLS, ignore_errors=True)
+            for name in (POOLS, CODES, ROUTES):
+                shutil.rmtree(settings.output / name, ignore_errors=True)
             partial = path.with_suffix(".part")
             partial.write_text(json.dumps(wanted, indent=1) + "\n")
             partial.replace(path)

@@ -109,6 +109,8 @@ class RendererSettings(TrainingSettings):
         0, ge=0, description="steps in which the motion encoder alone learns avatars' states, before"
     )
     codes_rate: float = Field(1e-3, gt=0, description="their learning rate")
+    routes_first: int = Field(0, ge=0, description="steps after those in which the routing alone learns")
+    routes_rate: float = Field(1e-3, gt=0, description="their learning rate")
     norms: bool = Field(True, description="batch norms while training, folded away in the weights; not with start")
     discriminator_width: int = Field(64, ge=1, description="most channels of the adversary; 512 as published")
     vgg: Path | None = Field(None, description="VGG-19 of torchvision (vgg19-*.pth) for the perceptual loss")
@@ -133,8 +135,8 @@ class RendererSettings(TrainingSettings):
             raise ValueError(
                 "norms need two references or more in every part of a batch: raise batch, or set norms: false"
             )
-        if (self.codes_first or self.guided) and self.data != AVATARS:
-            raise ValueError("codes_first and guided need pictures whose states are known: data: avatars")
+        if (self.codes_first or self.routes_first or self.guided) and self.data != AVATARS:
+            raise ValueError("codes_first, routes_first and guided need pictures whose states are known: data: avatars")
         if self.weights.adversarial:
             check_batch(self.batch // (self.accumulate * self.workers) * self.targets)
         return self

@@ -108,6 +108,8 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         guided=settings.guided,
         codes_first=settings.codes_first,
         codes_rate=settings.codes_rate,
+        routes_first=settings.routes_first,
+        routes_rate=settings.routes_rate,
         norms=settings.norms,
         average=settings.average,
         precision=settings.precision,

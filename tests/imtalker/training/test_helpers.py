@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from imtalker.avatars import NEUTRAL, STATE_FIELDS, draw_identity, render
 from imtalker.layers.attention import to_map
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import CrossAttentionLevel, SourceMaps
-from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss, true_cells
+from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss, true_weights
 from imtalker.training.pictures import Truth
 from tests.imtalker.test_renderer import SMALL
 
@@ -33,20 +32,33 @@ def truth(target: Tensor, reference: Tensor) -> Truth:
     return Truth(states, states, reference, target)
 
 
-def test_equal_pictures_have_equal_cells() -> None:
+def centres(weights: Tensor) -> Tensor:
+    """Where weights [n, side²] look on the average: rows and columns, [n, 2], in cells."""
+    side = math.isqrt(weights.shape[1])
+    places = torch.stack([torch.arange(side**2) // side, torch.arange(side**2) % side], 1).float()
+    return weights @ places
+
+
+def test_a_cell_of_equal_pictures_looks_at_itself() -> None:
     queries = torch.arange(CELLS)
-    cells, shown = true_cells(truth(grid(), grid()), SIDE, queries)
-    assert torch.equal(cells[0], queries) and shown.all()
+    weights, shown = true_weights(truth(grid(), grid()), SIDE, queries)
+    assert torch.equal(weights[0].argmax(-1), queries) and shown.all()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, CELLS))
+    inside = (queries // SIDE).clamp(1, SIDE - 2) * SIDE + (queries % SIDE).clamp(1, SIDE - 2) == queries
+    wanted = torch.stack([queries // SIDE, queries % SIDE], 1).float()
+    torch.testing.assert_close(centres(weights[0])[inside], wanted[inside], atol=1e-2, rtol=0)
 
 
-def test_shifted_content_lies_where_it_was() -> None:
-    """The target shows everything two of eight cells further right: what comes in is not in the source."""
-    moved = grid() - torch.tensor([2 * 2 / SIDE, 0.0])[None, :, None, None]
-    cells, shown = true_cells(truth(moved, grid()), SIDE, torch.arange(CELLS))
+@pytest.mark.parametrize("cells", [2, 1.5])
+def test_shifted_content_lies_where_it_was(cells: float) -> None:
+    """The target shows everything further right, by whole cells or half a one: what comes in is not in the source."""
+    moved = grid() - torch.tensor([cells * 2 / SIDE, 0.0])[None, :, None, None]
+    weights, shown = true_weights(truth(moved, grid()), SIDE, torch.arange(CELLS))
     rows, columns = torch.arange(CELLS) // SIDE, torch.arange(CELLS) % SIDE
-    inside = columns >= 2
-    assert torch.equal(cells[0][inside], (rows * SIDE + columns - 2)[inside])
-    assert torch.equal(shown[0].bool(), columns >= 1)
+    inside = (columns >= 3) & (rows > 0) & (rows < SIDE - 1) & (columns < SIDE - 1)
+    wanted = torch.stack([rows, columns - cells], 1).float()
+    torch.testing.assert_close(centres(weights[0])[inside], wanted[inside], atol=1e-2, rtol=0)
+    assert torch.equal(shown[0].bool(), columns > cells - 1.5)
 
 
 def test_an_avatar_that_moves_sideways_takes_its_cells_along() -> None:
@@ -57,17 +69,19 @@ def test_an_avatar_that_moves_sideways_takes_its_cells_along() -> None:
     coordinates = drawn.coordinates[..., 4::8, 4::8]
     shift = (drawn.landmarks[1] - drawn.landmarks[0])[:, 0].mean() / 256 * 32
     eyes = (drawn.eyes[1, 0, 4::8, 4::8] > 0.9).flatten().nonzero()[:, 0]
-    cells, shown = true_cells(truth(coordinates[1:], coordinates[:1]), 32, eyes)
+    weights, shown = true_weights(truth(coordinates[1:], coordinates[:1]), 32, eyes)
     assert len(eyes) >= 4 and shown.all() and shift > 1
-    steps = eyes - cells[0]
-    assert (steps % 32 - shift).abs().max() <= 0.5 + 1e-3 and (steps // 32 == 0).all()
+    found = centres(weights[0])
+    assert (eyes % 32 - found[:, 1] - shift).abs().max() <= 0.25 and (eyes // 32 - found[:, 0]).abs().max() <= 0.25
 
 
-def attending(keys: Tensor, heads: int = 1) -> tuple[nn.ModuleList, SourceMaps]:
-    """A transfer of one level whose query of a cell is the cell's one-hot code, and these keys [CELLS, CELLS]."""
+def attending(weights: Tensor, heads: int = 1) -> tuple[nn.ModuleList, SourceMaps]:
+    """A transfer of one level that looks from each cell, whose query is its one-hot code, by weights [CELLS, CELLS]."""
     level = CrossAttentionLevel(CELLS, heads)
     nn.init.eye_(level.block_efc.q_proj.weight)
     nn.init.zeros_(level.block_efc.q_proj.bias)
+    # A query's code stands in one head only; the others look everywhere alike.
+    keys = weights.clamp(min=1e-30).log().T * math.sqrt(CELLS / heads)
     split = level.block_efc.split(keys[None])
     return nn.ModuleList([level]), SourceMaps([split], [split], [])
 
@@ -81,41 +95,46 @@ def draw() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_attention_to_the_true_cell_costs_nothing() -> None:
-    """Keys of the source's cells, shifted as its content is: each target cell looks two cells to the left."""
+def moved_right() -> Truth:
+    """Everything is two cells further right than in the source; what comes in is far from all that it shows."""
     moved = grid() - torch.tensor([2 * 2 / SIDE, 0.0])[None, :, None, None]
-    keys = 1000 * torch.eye(CELLS).view(SIDE, SIDE, CELLS).roll(-2, 1).reshape(CELLS, CELLS)
-    transfer, source = attending(keys)
-    # The first two columns are not in the source, though the second is near enough to count as shown.
-    known = truth(moved, grid())
-    inside = replace(known, target_coordinates=torch.where(grid()[:, :1] < -1 + 4 / SIDE, 9.0, moved))
-    assert routing_loss(transfer, [one_hot()], source, inside, draw()) < 1e-6
-    wrong = attending(keys.roll(1, 0))[1]
-    assert routing_loss(transfer, [one_hot()], wrong, inside, draw()) > 10
+    return truth(torch.where(grid()[:, :1] < -1 + 4 / SIDE, 9.0, moved), grid())
+
+
+def test_attention_as_it_should_be_costs_nothing() -> None:
+    known = moved_right()
+    weights = true_weights(known, SIDE, torch.arange(CELLS))[0][0]
+    transfer, source = attending(weights)
+    assert routing_loss(transfer, [one_hot()], source, known, draw()) < 1e-5
+    wrong = attending(weights.roll(1, 1))[1]
+    assert routing_loss(transfer, [one_hot()], wrong, known, draw()) > 1
 
 
 @pytest.mark.parametrize("heads", [1, 4])
-def test_attention_to_everything_costs_the_logarithm_of_the_cells(heads: int) -> None:
-    transfer, source = attending(torch.zeros(CELLS, CELLS), heads)
-    loss = routing_loss(transfer, [one_hot()], source, truth(grid(), grid()), draw())
-    assert loss.item() == pytest.approx(math.log(CELLS), rel=1e-5)
+def test_attention_to_everything_costs_what_its_entropy_lacks(heads: int) -> None:
+    known = truth(grid(), grid())
+    transfer, source = attending(torch.ones(CELLS, CELLS), heads)
+    loss = routing_loss(transfer, [one_hot()], source, known, draw())
+    weights = true_weights(known, SIDE, torch.arange(CELLS))[0][0]
+    entropy = -(weights * weights.clamp(min=1e-30).log()).sum(1).mean().item()
+    assert loss.item() == pytest.approx(math.log(CELLS) - entropy, rel=1e-5)
 
 
 def test_half_of_the_heads_cost_a_logarithm_of_two() -> None:
-    """Weights are averaged over heads: one of two looks at the true cell, the other at its neighbour."""
+    """Weights are averaged over heads: one of two looks at the true place, the other far from it."""
     level = CrossAttentionLevel(CELLS, 2)
-    transfer = nn.ModuleList([level])
     nn.init.zeros_(level.block_efc.q_proj.weight)
     nn.init.ones_(level.block_efc.q_proj.bias)
+    here = truth(grid()[..., 2:3, 22:23].expand(1, 2, 32, 32), grid())
     keys = torch.zeros(1, 2, CELLS, CELLS // 2)
-    keys[0, 0, 5], keys[0, 1, 6] = 1000.0, 1000.0
-    here = grid()[..., 2:3, 22:23].expand(1, 2, 32, 32)
-    loss = routing_loss(transfer, [one_hot()], SourceMaps([keys], [keys], []), truth(here, grid()), draw())
-    assert loss.item() == pytest.approx(math.log(2), rel=1e-4)
+    keys[0, 0, :, 0] = true_weights(here, SIDE, torch.zeros(1).long())[0][0, 0].log() * math.sqrt(CELLS / 2)
+    keys[0, 1, CELLS - SIDE, 0] = 1000.0
+    loss = routing_loss(nn.ModuleList([level]), [one_hot()], SourceMaps([keys], [keys], []), here, draw())
+    assert loss.item() == pytest.approx(math.log(2), rel=1e-3)
 
 
 def test_what_the_source_hides_costs_nothing() -> None:
-    transfer, source = attending(torch.zeros(CELLS, CELLS))
+    transfer, source = attending(torch.ones(CELLS, CELLS))
     assert routing_loss(transfer, [one_hot()], source, truth(grid() + 9, grid()), draw()) == 0
 
 
@@ -162,7 +181,8 @@ def test_a_transfer_that_is_shown_all_takes_every_cell_from_its_true_place() -> 
     for level, (transfer, found) in enumerate(zip(renderer.imt, told, strict=True)):
         side = found.shape[-1]
         if isinstance(transfer, CrossAttentionLevel):
-            wanted = to_map(transfer.block_efc.join(source.values[level]), side)
+            weights, _ = true_weights(truth(grid(), grid()), side, torch.arange(side * side))
+            wanted = to_map(transfer.block_efc.join(weights[:, None] @ source.values[level]), side)
             torch.testing.assert_close(half[level], (own[level] + wanted) / 2, atol=1e-5, rtol=1e-4)
         else:
             cells = source.pooled[fine].unflatten(2, (SMALL.swin_res_threshold // 2,) * 2)

@@ -1,0 +1,142 @@
+"""Lessons of parts of the renderer before its training: what pictures with a known truth teach at little cost.
+
+First the motion encoder learns codes that tell an avatar's state, then the transfer learns to route by such codes.
+Neither needs a frame to be rendered. Learnt together with rendering both are drowned by the noise of its gradients: the
+attention weight of the true cell did not rise in a thousand steps of rendering, and doubled in 500 of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imtalker.layers.attention import to_tokens
+from imtalker.renderer.renderer import Renderer
+from imtalker.renderer.transfer import CrossAttentionLevel, SourceMaps
+from imtalker.training.helpers import StateReadout, routing_loss
+from imtalker.training.pictures import PictureBatch, Truth
+from imtalker.training.renderer import rate_groups
+from imtalker.training.schedule import scheduled
+
+_BETAS = (0.9, 0.99)
+_FLOOR, _WARMUP = 0.1, 100
+MAX_GRADIENT_NORM = 1.0
+
+# Queries of each attention level that are looked at in a step.
+_QUERIES = 256
+
+
+class Lesson(ABC):
+    """Some modules of a renderer, and perhaps helpers, with an optimiser of their own."""
+
+    term: str
+    """What its loss is called."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        learning: nn.Module,
+        *,
+        steps: int,
+        learning_rate: float = 1e-3,
+        equalised_rate: float = 1.0,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """The rate falls along a cosine to a tenth over ``steps``; ``equalised_rate`` as for `RendererTrainer`."""
+        self.renderer, self.learning = renderer, learning
+        self.steps = 0
+        self._planned, self._rate, self._precision = steps, learning_rate, precision
+        self._optimiser = torch.optim.Adam(rate_groups(learning, [], equalised_rate), learning_rate, _BETAS)
+
+    @abstractmethod
+    def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
+        """Of one batch; called under autocast."""
+
+    def step(self, batches: Sequence[PictureBatch]) -> dict[str, float]:
+        """One update. Returns the loss. Raises ValueError for batches without a truth."""
+        rate = scheduled(self.steps, self._planned, self._rate, _FLOOR * self._rate, _WARMUP)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        self.renderer.train()
+        self._optimiser.zero_grad(set_to_none=True)
+        total, half = 0.0, self._precision == torch.bfloat16
+        for batch in batches:
+            if batch.truth is None:
+                raise ValueError("expected pictures whose states are known (avatars), found others")
+            with torch.autocast(batch.reference.device.type, torch.bfloat16 if half else None, enabled=half):
+                loss = self.loss(batch, batch.truth) / len(batches)
+            loss.backward()
+            total += loss.item()
+        nn.utils.clip_grad_norm_(self.learning.parameters(), MAX_GRADIENT_NORM)
+        self._optimiser.step()
+        self.steps += 1
+        return {self.term: total}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `step` depends on, for an exact continuation."""
+        return {
+            # Batch norms of what does not learn here see the batches too.
+            "renderer": self.renderer.state_dict(),
+            "learning": self.learning.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.renderer.load_state_dict(state["renderer"])
+        self.learning.load_state_dict(state["learning"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.steps = state["steps"]
+
+
+class CodeLesson(Lesson):
+    """The motion encoder and a linear read-out of its codes learn avatars' states."""
+
+    term = "readout"
+
+    def __init__(self, renderer: Renderer, readout: StateReadout, **options: Any) -> None:
+        """``options`` are those of `Lesson`."""
+        super().__init__(renderer, nn.ModuleList([renderer.latent_token_encoder, readout]), **options)
+        self._readout = readout
+
+    def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
+        codes = self.renderer.encode_motion(torch.cat([batch.reference, _driver(batch)]))
+        error: Tensor = self._readout(codes.float(), torch.cat([truth.reference_state, truth.target_state]))
+        return error
+
+
+class RouteLesson(Lesson):
+    """All between motion codes and the weights of the attention learns where a cell's content comes from."""
+
+    term = "routing"
+
+    def __init__(self, renderer: Renderer, **options: Any) -> None:
+        """``options`` are those of `Lesson`."""
+        self._levels = [level.block_efc for level in renderer.imt if isinstance(level, CrossAttentionLevel)]
+        projections = [p for level in self._levels for p in (level.q_proj, level.k_proj)]
+        super().__init__(
+            renderer, nn.ModuleList([renderer.adapt, renderer.latent_token_decoder, *projections]), **options
+        )
+
+    def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
+        renderer, driver = self.renderer, _driver(batch)
+        count, each = len(batch.reference), len(driver) // len(batch.reference)
+        with torch.no_grad():
+            codes = renderer.encode_motion(torch.cat([batch.reference, driver]))
+            _, own = renderer.encode_identity(batch.reference)
+        source = renderer.motion_maps(codes[:count], own)
+        keys = [
+            level.keys(to_tokens(x)).repeat_interleave(each, 0) for level, x in zip(self._levels, source, strict=True)
+        ]
+        driving = renderer.motion_maps(codes[count:], own.repeat_interleave(each, 0))
+        # As many steps, as many draws: a run that goes on draws what it would have drawn.
+        draw = torch.Generator().manual_seed(self.steps)
+        return routing_loss(renderer.imt, driving, SourceMaps(keys, [], []), truth, draw, queries=_QUERIES)
+
+
+def _driver(batch: PictureBatch) -> Tensor:
+    return batch.target if batch.driver is None else batch.driver

@@ -1,0 +1,85 @@
+"""Lessons of parts of the renderer before its training."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from imtalker.renderer.renderer import Renderer
+from imtalker.training.avatar_pictures import AvatarPool
+from imtalker.training.helpers import StateReadout
+from imtalker.training.lessons import CodeLesson, Lesson, RouteLesson
+from imtalker.training.norms import add_norms
+from imtalker.training.pictures import PictureBatch
+from tests.imtalker.test_renderer import SMALL
+
+Make = Callable[[float], Lesson]
+
+
+@pytest.fixture(scope="module")
+def batch() -> PictureBatch:
+    pool = AvatarPool.draw(seed=4, groups=2, states=4, size=SMALL.resolution, world="narrow")
+    return pool.batch(4, 2, torch.Generator().manual_seed(0))
+
+
+def fresh() -> Renderer:
+    torch.manual_seed(0)
+    renderer = Renderer(SMALL)
+    add_norms(renderer)
+    return renderer
+
+
+def codes(learning_rate: float = 1e-3) -> CodeLesson:
+    readout = StateReadout(SMALL.dim_motion)
+    return CodeLesson(fresh(), readout, steps=100, learning_rate=learning_rate, equalised_rate=10.0)
+
+
+def routes(learning_rate: float = 1e-3) -> RouteLesson:
+    return RouteLesson(fresh(), steps=100, learning_rate=learning_rate, equalised_rate=10.0)
+
+
+ROUTING = ("adapt.", "latent_token_decoder.", "imt.")
+
+
+@pytest.mark.parametrize(
+    ("make", "parts", "rate"), [(codes, ("latent_token_encoder.",), 2e-2), (routes, ROUTING, 5e-3)]
+)
+def test_what_is_taught_gets_better_and_nothing_else_moves(
+    make: Make, parts: tuple[str, ...], rate: float, batch: PictureBatch
+) -> None:
+    lesson = make(rate)
+    before = {name: p.clone() for name, p in lesson.renderer.named_parameters()}
+    losses = [lesson.step([batch])[lesson.term] for _ in range(40)]
+    assert losses[-1] < 0.75 * losses[0]
+    for name, p in lesson.renderer.named_parameters():
+        learns = name.startswith(parts) and not name.endswith((".v_proj.weight", ".v_proj.bias"))
+        assert torch.equal(p, before[name]) or learns, name
+    changed = {name for name, p in lesson.renderer.named_parameters() if not torch.equal(p, before[name])}
+    assert {part for part in parts if any(name.startswith(part) for name in changed)} == set(parts)
+
+
+@pytest.mark.parametrize("make", [codes, routes])
+def test_it_goes_on_exactly(make: Make, batch: PictureBatch) -> None:
+    whole, first = make(1e-3), make(1e-3)
+    for _ in range(3):
+        whole.step([batch])
+    first.step([batch])
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = make(1e-3)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    second.step([batch])
+    second.step([batch])
+    for name, value in whole.renderer.state_dict().items():
+        assert torch.equal(value, second.renderer.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("make", [codes, routes])
+def test_pictures_without_a_known_state_are_refused(make: Make, batch: PictureBatch) -> None:
+    with pytest.raises(ValueError, match="states are known"):
+        make(1e-3).step([replace(batch, truth=None)])
