@@ -109,11 +109,13 @@ class RendererTrainer:
         precision: torch.dtype = torch.float32,
         average: float | None = None,
         equalised_rate: float = 1.0,
+        codes_fixed: bool = False,
     ) -> None:
         """``perceptual`` is a `PerceptualLoss`. Other precisions than float32 are used by autocast. ``average`` is the
         decay of a running average of the renderer's weights, kept as `average`. ``equalised_rate`` times the
         learning rate is that of the renderer's equalised layers: stored with unit spread, they hardly move at the rate
-        that suits the others (StyleGAN2 trains them at 20 times the published rate here).
+        that suits the others (StyleGAN2 trains them at 20 times the published rate here). ``codes_fixed`` leaves the
+        motion encoder as it is.
 
         All networks are on one device. In float16 gradients are scaled.
         """
@@ -128,6 +130,8 @@ class RendererTrainer:
         self.average: AveragedModel | None = None
         if average is not None:
             self.average = AveragedModel(renderer, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
+        self._codes_fixed = codes_fixed
+        renderer.latent_token_encoder.requires_grad_(not codes_fixed)
         helpers = [] if self.readout is None else list(self.readout.parameters())
         self._optimiser = torch.optim.Adam(rate_groups(renderer, helpers, equalised_rate), learning_rate, BETAS)
         self._adversary = torch.optim.Adam(
@@ -144,6 +148,7 @@ class RendererTrainer:
         all batches are held at once, and several take as much memory as one of their size together.
         """
         self.renderer.train()
+        self.renderer.latent_token_encoder.train(not self._codes_fixed)
         self.discriminator.train()
         terms: dict[str, float] = {}
 

@@ -69,6 +69,8 @@ class RendererRun:
     """Steps in which the motion encoder alone learns, before the run's own; see `imtalker.training.lessons`."""
     codes_rate: float = 1e-3
     """Their learning rate at first."""
+    codes_fixed: bool = False
+    """Whether the motion encoder stays afterwards as it is."""
     routes_first: int = 0
     """Steps after those in which the routing alone learns."""
     routes_rate: float = 1e-3
@@ -163,6 +165,7 @@ def train_renderer(
         precision=getattr(torch, run.precision),
         average=run.average,
         equalised_rate=run.equalised_rate,
+        codes_fixed=run.codes_fixed,
         share=share,
     )
     if taught is not None and trainer.readout is not None:

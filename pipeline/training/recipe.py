@@ -41,6 +41,7 @@ class ClipSettings(Settings):
 
     identities: int = Field(ge=1)
     clips: int = Field(ge=1)
+    seed: int | None = Field(None, ge=0, description="else the recipe's")
     workers: int = Field(1, ge=1)
 
 
@@ -109,7 +110,8 @@ class RecipeRun:
 
     def _clips(self) -> None:
         wanted, size = self.recipe.clips, load_renderer(self._trained_renderer).config.resolution
-        script = draw_script(identities=wanted.identities, clips=wanted.clips, size=size, seed=self.recipe.seed)
+        seed = self.recipe.seed if wanted.seed is None else wanted.seed
+        script = draw_script(identities=wanted.identities, clips=wanted.clips, size=size, seed=seed)
         with RunProgress(self.console, _INTERVAL_S) as progress:
             produce(script, self._avatars, progress, workers=wanted.workers)
 

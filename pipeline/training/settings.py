@@ -109,6 +109,7 @@ class RendererSettings(TrainingSettings):
         0, ge=0, description="steps in which the motion encoder alone learns avatars' states, before"
     )
     codes_rate: float = Field(1e-3, gt=0, description="their learning rate")
+    codes_fixed: bool = Field(False, description="leave the motion encoder afterwards as it is")
     routes_first: int = Field(0, ge=0, description="steps after those in which the routing alone learns")
     routes_rate: float = Field(1e-3, gt=0, description="their learning rate")
     norms: bool = Field(True, description="batch norms while training, folded away in the weights; not with start")

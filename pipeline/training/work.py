@@ -108,6 +108,7 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         guided=settings.guided,
         codes_first=settings.codes_first,
         codes_rate=settings.codes_rate,
+        codes_fixed=settings.codes_fixed,
         routes_first=settings.routes_first,
         routes_rate=settings.routes_rate,
         norms=settings.norms,

@@ -16,6 +16,7 @@ from imtalker.training import renderer as training
 from imtalker.training.discriminator import TwoScales
 from imtalker.training.flow_matching import training_losses
 from imtalker.training.generator import GeneratorTrainer
+from imtalker.training.norms import add_norms
 from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.pictures import PictureBatch
 from imtalker.training.renderer import RendererTrainer, RendererWeights
@@ -109,6 +110,18 @@ def test_a_renderer_learns_one_pair_of_pictures() -> None:
     flat = PictureBatch(*(torch.full((2, 3, SIZE, SIZE), level) for level in (0.3, 0.6, 0.9)))
     values = [trainer.step([flat])["pixels"] for _ in range(12)]
     assert values[-1] < 0.6 * values[0]
+
+
+def test_fixed_codes_stay_as_they_are() -> None:
+    renderer = Renderer(SMALL)
+    add_norms(renderer)
+    trainer = RendererTrainer(renderer, TwoScales(SIZE, widest=16), PerceptualLoss(Structure()), codes_fixed=True)
+    before = through_a_file(renderer.state_dict())
+    codes = renderer.eval().encode_motion(pictures(1).target)
+    trainer.step([pictures(0)])
+    assert torch.equal(renderer.eval().encode_motion(pictures(1).target), codes)
+    moved = {name.partition(".")[0] for name, value in renderer.state_dict().items() if not same(value, before[name])}
+    assert moved == {"dense_feature_encoder", "latent_token_decoder", "frame_decoder", "adapt", "imt"}
 
 
 def test_autocast_trains_in_half_precision() -> None:
