@@ -28,7 +28,7 @@ from pipeline.stages.render import RenderStage
 from pipeline.storage import Store
 from pipeline.summary import RunSummary, Work, finish
 from pipeline.talker import TalkerInfo
-from pipeline.tasks import AssetTask, ItemTask
+from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
 from pipeline.weights import FEATURE_PARTS, PARTS, ensure
 
 
@@ -192,6 +192,8 @@ def _attach(item: ItemTask, assets: dict[str, AssetTask]) -> None:
         made = assets[wanted.key]
         setattr(item, role, made)
         item.error = item.error or made.error
+        if made.facts.get(SMALLER_BATCHES):
+            item.flag(SMALLER_BATCHES)
 
 
 def _by_portrait(items: list[ItemTask]) -> list[ItemTask]:

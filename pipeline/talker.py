@@ -59,6 +59,10 @@ class Talker(Protocol):
     precision: str
     """What rendering computes with: the settings' wish, or what the device has instead."""
 
+    @property
+    def shrunk(self) -> bool:
+        """Whether the device had too little memory and batches became smaller; results then differ by rounding."""
+
     def warm(self, stage: str) -> None:
         """Load the networks that ``features``, ``motion`` or ``render`` use. Raises CannotRun for unusable weights."""
 

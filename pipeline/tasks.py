@@ -11,6 +11,9 @@ from pipeline.errors import ErrorRecord
 Mode = Literal["audio", "driver"]
 AssetKind = Literal["portrait", "audio", "driver"]
 
+SMALLER_BATCHES = "smaller_batches"
+"""Flag of an item that was made in smaller batches than asked for, since a device had too little memory."""
+
 
 class Input(BaseModel):
     """One input file as it was read."""
@@ -90,6 +93,11 @@ class ItemTask(Task):
     motion: str | None = Field(None, description="store key of the motion")
     frames: int | None = None
     video: dict[str, Any] | None = None
+
+    def flag(self, name: str) -> None:
+        """Note a flag, once."""
+        if name not in self.flags:
+            self.flags.append(name)
 
     @property
     def uris(self) -> dict[str, str]:

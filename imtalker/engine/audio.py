@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imtalker.engine.call_size import CallSize
 from imtalker.engine.precision import exact_float32
 from imtalker.generator.generator import MotionGenerator
 
@@ -27,15 +29,20 @@ class AudioBatches:
 
     Recordings are filled up to one of a few lengths, and the fill takes part in nothing. A batch's shape follows from
     the recording's own length, so its features don't depend on who shares the batch. With one row nothing is filled.
+    Where the device's memory does not suffice, calls get fewer rows for good (`shrunk`).
     """
 
     def __init__(self, generator: MotionGenerator, *, device: str | torch.device, rows: int) -> None:
         """Raises ValueError for fewer than one row."""
-        if rows < 1:
-            raise ValueError(f"rows must be at least 1, not {rows}")
         self.device = torch.device(device)
         self.rows = rows
+        self._call_size = CallSize(rows)
         self._generator = generator.eval()
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether the device had too little memory for as many rows as wished."""
+        return self._call_size.shrunk
 
     def encode(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Normalised 16 kHz waveforms [N] -> features float32 [T, hidden_size] of each, T = ceil(N * fps / 16000).
@@ -51,11 +58,16 @@ class AudioBatches:
                 groups.setdefault(padded_length(len(row)), []).append(index)
             found: dict[int, Tensor] = {}
             for length, members in groups.items():
-                rows = max(1, min(self.rows, _BATCH_FRAMES // length))
-                for first in range(0, len(members), rows):
-                    part = members[first : first + rows]
-                    found |= zip(part, self._transformed([heard[i] for i in part], length, rows), strict=True)
+                group = [heard[i] for i in members]
+                features = self._call_size.run(partial(self._group, group, length))
+                found |= zip(members, features, strict=True)
             return [found[index] for index in range(len(waveforms))]
+
+    def _group(self, heard: list[Tensor], length: int, rows: int) -> list[Tensor]:
+        """Features of recordings that are filled up to one length."""
+        rows = max(1, min(rows, _BATCH_FRAMES // length))
+        parts = (heard[first : first + rows] for first in range(0, len(heard), rows))
+        return [features for part in parts for features in self._transformed(part, length, rows)]
 
     def _transformed(self, heard: list[Tensor], length: int, rows: int) -> list[Tensor]:
         """Rows [T, conv_dim] -> features [T, hidden_size], from a batch [rows, length, conv_dim]."""

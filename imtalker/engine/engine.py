@@ -6,11 +6,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
+from imtalker.engine.call_size import CallSize
 from imtalker.engine.compiled import compiled
 from imtalker.engine.network import RenderNetwork
 from imtalker.engine.precision import exact_float32, usable
@@ -46,7 +47,8 @@ class RenderEngine:
 
     The networks are folded copies of the renderer's (see `RenderNetwork`); the renderer itself is the reference.
     Every network call has the same number of frames (the last one is padded), so a frame's bits depend only on its
-    own code, its source and its place in the clip modulo ``batch_size``, never on who else is rendered.
+    own code, its source and its place in the clip modulo ``batch_size``, never on who else is rendered. Where the
+    device's memory does not suffice calls become smaller for good (`shrunk`), and frames equal up to rounding.
     """
 
     def __init__(
@@ -73,10 +75,16 @@ class RenderEngine:
         self.renderer = renderer.eval()
         self.config = renderer.config
         on_cpu = self.device.type == "cpu"
-        self._per_call = min(batch_size, max(1, _CPU_PIXELS // self.config.resolution**2)) if on_cpu else batch_size
+        per_call = min(batch_size, max(1, _CPU_PIXELS // self.config.resolution**2)) if on_cpu else batch_size
+        self._call_size = CallSize(per_call)
         self._network = RenderNetwork(renderer, self.device, self.dtype, pack=on_cpu and not compile)
         self._step = compiled(self._network.pictures, self.device) if compile else self._network.pictures
         self._redone: tuple[PreparedSource, PreparedSource] | None = None
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether the device had too little memory for calls as large as wished."""
+        return self._call_size.shrunk
 
     def prepare(self, source: Tensor) -> PreparedSource:
         """source float [3, R, R] in 0..1 -> all that depends on it alone. Always computed in float32."""
@@ -90,12 +98,16 @@ class RenderEngine:
         Always computed in float32. Each picture's code depends on nothing but the picture.
         """
         self._check_pictures(images, "[n, 3, R, R]", 4)
-        codes = [torch.empty(0, self.config.dim_motion, device=self.device)]
-        with torch.inference_mode(), exact_float32(self.device):
-            for count, batch in self._calls(images):
+
+        def encoded(rows: int) -> Tensor:
+            codes = [torch.empty(0, self.config.dim_motion, device=self.device)]
+            for count, batch in self._calls(images, rows):
                 batch = batch.contiguous(memory_format=torch.channels_last)
                 codes.append(self._network.motion(batch)[:count])
             return torch.cat(codes)
+
+        with torch.inference_mode(), exact_float32(self.device):
+            return self._call_size.run(encoded)
 
     def frames(self, prepared: PreparedSource, motion: Tensor) -> Iterator[Tensor]:
         """motion float [T, dim_motion] -> float32 [n, 3, R, R] in 0..1 on the device, n <= batch_size, T in all.
@@ -125,25 +137,29 @@ class RenderEngine:
         """
         self._check_motion(motion)
         with torch.inference_mode(), exact_float32(self.device):
-            choices = [self._network.best_matches(c, prepared)[:n] for n, c in self._calls(motion)]
+            calls = self._calls(motion, self._call_size.rows)
+            choices = [self._network.best_matches(codes, prepared)[:count] for count, codes in calls]
             return torch.cat(choices)
 
     def _batches(self, prepared: PreparedSource, motion: Tensor) -> Iterator[_Batch]:
         self._check_motion(motion)
         for codes in motion.split(self.batch_size) if len(motion) else ():
-            pictures, finite = [], []
             with torch.inference_mode(), exact_float32(self.device):
-                for count, call in self._calls(codes):
-                    computed, good = self._step(call, prepared.identity, prepared.tables)
-                    pictures.append(computed[:count])
-                    finite.append(good[:count])
-                batch = _Batch(codes, torch.cat(pictures), torch.cat(finite))
+                batch = self._call_size.run(partial(self._batch, prepared, codes))
             yield batch
 
-    def _calls(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """(how many count, input of the fixed size) for every network call; padding repeats the last entry."""
-        for part in x.split(self._per_call) if len(x) else ():
-            padded = torch.cat([part, part[-1:].expand(self._per_call - len(part), *x.shape[1:])])
+    def _batch(self, prepared: PreparedSource, codes: Tensor, rows: int) -> _Batch:
+        pictures, finite = [], []
+        for count, call in self._calls(codes, rows):
+            computed, good = self._step(call, prepared.identity, prepared.tables)
+            pictures.append(computed[:count])
+            finite.append(good[:count])
+        return _Batch(codes, torch.cat(pictures), torch.cat(finite))
+
+    def _calls(self, x: Tensor, rows: int) -> Iterator[tuple[int, Tensor]]:
+        """(how many count, input of ``rows``) for every network call; padding repeats the last entry."""
+        for part in x.split(rows) if len(x) else ():
+            padded = torch.cat([part, part[-1:].expand(rows - len(part), *x.shape[1:])])
             yield len(part), padded.to(self.device, torch.float32)
 
     def _on_host(self, batch: _Batch) -> _Batch:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from imtalker.engine.call_size import CallSize
 from imtalker.engine.flow import WindowFlow
 from imtalker.engine.precision import exact_float32
 from imtalker.generator.generator import MotionGenerator
@@ -42,17 +43,21 @@ class MotionSampler:
     A window needs nothing but the frames before it, so a row takes the next item as soon as its own is done. Every
     call has the same shape, rows without an item repeating another's, so an item's motion does not depend on who
     shares the batch, nor on its row. Items that take other steps (``nfe``), no guidance, or pose, camera or gaze are
-    batched among themselves. Always computed in float32.
+    batched among themselves. Always computed in float32. Where the device's memory does not suffice, calls get fewer
+    rows for good (`shrunk`).
     """
 
     def __init__(self, generator: MotionGenerator, *, device: str | torch.device, rows: int) -> None:
         """Raises ValueError for fewer than one row."""
-        if rows < 1:
-            raise ValueError(f"rows must be at least 1, not {rows}")
         self.device = torch.device(device)
-        self.rows = rows
+        self._call_size = CallSize(rows)
         self._generator = generator.eval()
         self._flow = WindowFlow(generator.fmt)
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether the device had too little memory for as many rows as wished."""
+        return self._call_size.shrunk
 
     def sample(self, items: Sequence[MotionItem]) -> list[Tensor]:
         """Motion float32 [T, dim_motion] of every item, on the device, in their order.
@@ -73,14 +78,17 @@ class MotionSampler:
         # The longest first: the batch then stays full for as long as it can.
         waiting = deque(sorted(tracks, key=lambda track: -track.windows))
         active: list[_Track] = []
-        while waiting or active:
-            while waiting and len(active) < self.rows:
+
+        def step(rows: int) -> Tensor:
+            while len(active) > rows:
+                waiting.appendleft(active.pop())
+            while waiting and len(active) < rows:
                 active.append(waiting.popleft())
-            filled = active + [active[-1]] * (self.rows - len(active))
+            filled = active + [active[-1]] * (rows - len(active))
             noise, previous, condition, null, reference, scale = (
                 torch.stack(parts) for parts in zip(*(track.window() for track in filled), strict=True)
             )
-            moved = self._flow(
+            return self._flow(
                 noise,
                 previous,
                 condition,
@@ -89,9 +97,11 @@ class MotionSampler:
                 scale if guided else None,
                 nfe,
             )
-            for track, motion in zip(active, moved, strict=False):
+
+        while waiting or active:
+            for track, motion in zip(active, self._call_size.run(step), strict=False):
                 track.append(motion)
-            active = [track for track in active if track.left]
+            active[:] = [track for track in active if track.left]
 
 
 class _Track:

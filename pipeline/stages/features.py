@@ -18,7 +18,7 @@ from pipeline.media.probe import probe
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
-from pipeline.tasks import AssetTask, Input
+from pipeline.tasks import SMALLER_BATCHES, AssetTask, Input
 
 SAMPLE_RATE = 16_000
 
@@ -102,3 +102,5 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
     def _keep(self, task: AssetTask, key: str, arrays: Arrays) -> None:
         self.store.put_arrays(key, checked_finite(arrays, f"features of {task.uri}"))
         task.computed.append(self.name)
+        if self.talker.shrunk:
+            task.facts[SMALLER_BATCHES] = True

@@ -11,7 +11,7 @@ from pipeline.fingerprint import cache_key, digest, item_seed, model_facts
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, MotionRequest, Talker, TalkerInfo, load
-from pipeline.tasks import AssetTask, Input, ItemTask
+from pipeline.tasks import SMALLER_BATCHES, AssetTask, Input, ItemTask
 
 CONTROLS = ("pose", "camera", "gaze")
 
@@ -47,6 +47,8 @@ class MotionStage(BatchedStage[ItemTask, MotionRequest]):
         assert task.motion is not None  # noqa: S101  (narrows the type: begin has run)
         self.store.put_arrays(task.motion, checked_finite(found, "generated motion"))
         task.computed.append(self.name)
+        if self.talker.shrunk:
+            task.flag(SMALLER_BATCHES)
 
     def _controls(self, task: ItemTask) -> Arrays:
         controls: Arrays = {}

@@ -24,7 +24,7 @@ from pipeline.media.encoders import EncoderPool
 from pipeline.media.h264 import H264
 from pipeline.stages.base import Stage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
-from pipeline.tasks import AssetTask, ItemTask
+from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
 
 _BATCHES_WAITING = 3
 """Batches of frames before a single encoder: enough to overlap it with the renderer, and a bound on memory."""
@@ -70,6 +70,8 @@ class RenderStage(Stage[ItemTask]):
                 confirm(self.store, task.fence)
             self.store.put_file(path, key)
         task.video = video
+        if self.talker.shrunk:
+            task.flag(SMALLER_BATCHES)
         task.computed.append(self.name)
 
     def finish(self, task: ItemTask) -> None:

@@ -76,6 +76,11 @@ class IMTalker:
     def precision(self) -> str:
         return str(usable(_DTYPES[self._settings.precision], self.device)).removeprefix("torch.")
 
+    @property
+    def shrunk(self) -> bool:
+        made = (vars(self).get(name) for name in ("_engine", "_sampler", "_audio_batches"))
+        return any(part.shrunk for part in made if part is not None)
+
     @cached_property
     def _renderer(self) -> Renderer:
         if self._preset.weights == "seeded":

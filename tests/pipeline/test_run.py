@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from imtalker.engine.network import RenderNetwork
 from imtalker.presets import PRESETS, build_seeded
 from pipeline.cell import open_cell
 from pipeline.config import RunSettings
@@ -370,3 +371,23 @@ def test_failures_are_made_again_on_demand(tmp_path: Path) -> None:
         assert (summary.ok, summary.errors) == (1, {"input": 1})
         written.append((tmp_path / "out" / "items" / "spoken.json").stat().st_mtime_ns)
     assert written[0] == written[1] == written[2] < written[3] < written[4]
+
+
+def test_too_little_memory_on_a_gpu_makes_batches_smaller_and_every_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_manifest(tmp_path, [{"id": "one", "image": demo("ana.png"), "audio": demo("english.wav")}])
+    settings = TINY.model_copy(update={"max_seconds": 0.5, "batch_size": 4})
+    run_manifest(manifest, tmp_path / "roomy", settings)
+    pictures = RenderNetwork.pictures
+
+    def limited(self: RenderNetwork, motion: torch.Tensor, *rest: Any) -> Any:
+        if len(motion) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return pictures(self, motion, *rest)
+
+    monkeypatch.setattr(RenderNetwork, "pictures", limited)
+    run_manifest(manifest, tmp_path / "short", settings)
+    whole, made = results(tmp_path / "roomy")["one"], results(tmp_path / "short")["one"]
+    assert made["status"] == whole["status"] == "ok" and made["frames"] == whole["frames"] == 13
+    assert list(made["flags"]) == ["smaller_batches"] and list(whole["flags"]) == []
