@@ -19,7 +19,7 @@ from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransf
 from imtalker.training.pictures import Truth
 
 # Of a state around neutral, what counts as one.
-_UNIT = {"x": 0.1, "y": 0.1, "scale": 0.1, "yaw": 0.4, "pitch": 0.25, "roll": 0.25}
+_UNIT = {"x": 0.03, "y": 0.03, "scale": 0.04, "yaw": 0.3, "pitch": 0.2, "roll": 0.15}
 # In cells: content further away than this is hidden in the source.
 _NEAR = 1.5
 # In cells: attention that is spread so far about a place tells where between the cells it lies.

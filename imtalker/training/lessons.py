@@ -110,7 +110,7 @@ class CodeLesson(Lesson):
 
 
 class RouteLesson(Lesson):
-    """All between motion codes and the weights of the attention learns where a cell's content comes from."""
+    """All that the weights of the attention depend on, but for motion codes, learns where a cell's content lies."""
 
     term = "routing"
 
@@ -118,16 +118,15 @@ class RouteLesson(Lesson):
         """``options`` are those of `Lesson`."""
         self._levels = [level.block_efc for level in renderer.imt if isinstance(level, CrossAttentionLevel)]
         projections = [p for level in self._levels for p in (level.q_proj, level.k_proj)]
-        super().__init__(
-            renderer, nn.ModuleList([renderer.adapt, renderer.latent_token_decoder, *projections]), **options
-        )
+        learning = [renderer.dense_feature_encoder, renderer.adapt, renderer.latent_token_decoder, *projections]
+        super().__init__(renderer, nn.ModuleList(learning), **options)
 
     def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
         renderer, driver = self.renderer, _driver(batch)
         count, each = len(batch.reference), len(driver) // len(batch.reference)
         with torch.no_grad():
             codes = renderer.encode_motion(torch.cat([batch.reference, driver]))
-            _, own = renderer.encode_identity(batch.reference)
+        _, own = renderer.encode_identity(batch.reference)
         source = renderer.motion_maps(codes[:count], own)
         keys = [
             level.keys(to_tokens(x)).repeat_interleave(each, 0) for level, x in zip(self._levels, source, strict=True)

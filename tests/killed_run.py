@@ -1,0 +1,86 @@
+"""A run in a process of its own that is killed at a chosen place, as `kill -9` would."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunSettings
+from pipeline.storage import Store
+from tests.runs import TINY, run_manifest
+
+# Several runs share the machine's processors.
+_ALONE = {"threads": 1}
+_SETTINGS = RunSettings.model_validate(
+    TINY.model_dump() | {"resources": {stage: _ALONE for stage in ("crop", "features", "motion", "render")}}
+)
+
+_PLACES = multiprocessing.get_context("forkserver")
+# Everything is loaded once, in a server without threads; a process for a run is a fork of it.
+_PLACES.set_forkserver_preload(["tests.killed_run"])
+
+
+def killed_at(manifest: str, output: Path, call: int) -> bool:
+    """Start a run and kill it before its storage call number ``call``, from 0; False if it ended before."""
+    code = _finished(_PLACES.Process(target=_run, args=(manifest, str(output), call)))
+    assert code in (0, -signal.SIGKILL), code
+    return code != 0
+
+
+def killed_after(manifest: str, output: Path, seconds: float) -> bool:
+    """Start a run and kill it after some time; False if it ended before."""
+    process = _PLACES.Process(target=_run, args=(manifest, str(output), None))
+    process.start()
+    process.join(seconds)
+    process.kill()
+    return _finished(process, started=True) != 0
+
+
+def finished(manifest: str, output: Path) -> None:
+    """Let a run end."""
+    assert _finished(_PLACES.Process(target=_run, args=(manifest, str(output), None))) == 0
+
+
+def _finished(process: Any, *, started: bool = False) -> int:
+    if not started:
+        process.start()
+    process.join()
+    code: int = process.exitcode
+    return code
+
+
+def _run(manifest: str, output: str, call: int | None) -> None:
+    if call is not None:
+        _die_at(call)
+    run_manifest(manifest, output, _SETTINGS)
+
+
+def _die_at(call: int) -> None:
+    """Kill this process before the storage call of that number, or in it: when a local file is to get its name."""
+    asked = 0
+    reported: Callable[..., AbstractContextManager[None]] = Store._reported
+    replace: Callable[[Path, Any], Path] = Path.replace
+
+    def count() -> None:
+        nonlocal asked
+        if asked == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        asked += 1
+
+    @contextmanager
+    def counted(self: Store, doing: str, key: str, **options: Any) -> Iterator[None]:
+        count()
+        with reported(self, doing, key, **options):
+            yield
+
+    def counted_replace(self: Path, target: Any) -> Path:
+        count()
+        return replace(self, target)
+
+    Store._reported = counted  # type: ignore[method-assign, assignment]
+    Path.replace = counted_replace  # type: ignore[method-assign, assignment]
