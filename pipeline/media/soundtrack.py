@@ -11,6 +11,7 @@ import av
 from pipeline.config import InputLimits
 from pipeline.errors import InputError
 from pipeline.media.audio import audio_frames, silent_frame
+from pipeline.media.reader import MediaReader
 
 _KEPT_RATES = (44_100, 48_000)
 
@@ -22,9 +23,9 @@ class Soundtrack:
     channels are mixed down. Memory doesn't grow with the length.
     """
 
-    def __init__(self, path: Path, limits: InputLimits) -> None:
-        """Open ``path``. Raises `InputError` if it has no readable sound."""
-        self._frames = audio_frames(path, limits)
+    def __init__(self, path: Path, limits: InputLimits, reader: MediaReader | None = None) -> None:
+        """Open ``path``, with ``reader`` in a decoder that may die. Raises `InputError` if it has no readable sound."""
+        self._frames = audio_frames(path, limits) if reader is None else reader.sound(path)
         first = next(self._frames, None)
         if first is None:
             raise InputError(f"expected sound, found an audio track without samples: {path.name}")
