@@ -48,6 +48,14 @@ class InputLimits(Settings):
         return self.decode_floor_s + self.decode_s_per_s * media_s
 
 
+class RetrySettings(Settings):
+    """How often a storage that is busy or out of reach is asked again, within a stage."""
+
+    attempts: int = Field(4, ge=1, le=20, description="the first one included")
+    first_wait_s: float = Field(1.0, ge=0, description="before the second attempt; twice as long before each further")
+    longest_wait_s: float = Field(30.0, ge=0)
+
+
 class StageResources(Settings):
     """What each actor of a stage gets from Ray. Unset fields are filled from the machine at the plan."""
 
@@ -117,6 +125,7 @@ class RunSettings(Settings):
     # output, limits, machines
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()
+    retries: RetrySettings = RetrySettings()
     resources: Resources = Resources()
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="fsspec options by protocol, e.g. {s3: {endpoint_url: ...}}"

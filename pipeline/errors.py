@@ -25,18 +25,26 @@ class ItemError(Exception):
     """What one item failed with. It travels on the item's row as a value and never touches a neighbour.
 
     ``message`` says what was expected and what was found; ``hint`` says what to do. ``trace`` is where it happened,
-    if that was in another process. ``transient`` errors may be gone a moment later.
+    if that was in another process. A ``transient`` error may be gone a moment later.
     """
 
-    transient = False
-
-    def __init__(self, kind: ErrorKind, message: str, *, hint: str = "", stage: str = "", trace: str = "") -> None:
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        hint: str = "",
+        stage: str = "",
+        trace: str = "",
+        transient: bool = False,
+    ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.message = message
         self.hint = hint
         self.stage = stage
         self.trace = trace
+        self.transient = transient
 
     def __reduce__(self) -> tuple[Any, ...]:
         return item_error, (ErrorRecord(self.kind, self.stage, self.message, self.hint, self.trace),)

@@ -71,7 +71,7 @@ def run(
     until then is kept.
     """
     started = time.monotonic()
-    store = Store(output, settings.storage_options)
+    store = Store(output, settings.storage_options, settings.retries)
     store.check_writable()
     with leased(store) as lease:
         index = RecordIndex(store)

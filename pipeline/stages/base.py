@@ -16,6 +16,7 @@ import torch
 
 from pipeline.config import RunSettings
 from pipeline.errors import error_record
+from pipeline.retry import Retries, noting
 from pipeline.stages import STAGE_VERSIONS
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
@@ -44,7 +45,7 @@ class Stage(ABC, Generic[T]):
     def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
         self.settings = settings
         self.info = info
-        self.store = Store(output, settings.storage_options)
+        self.store = Store(output, settings.storage_options, settings.retries)
         self.threads = threads
 
     @abstractmethod
@@ -89,11 +90,14 @@ class Stage(ABC, Generic[T]):
     @contextmanager
     def attempt(self, task: T) -> Iterator[None]:
         """Work on one task: the one place that turns its exception into a value."""
-        with self.timed([task]):
+        retries = task.retries.setdefault(self.name, Retries())
+        with self.timed([task]), noting(retries):
             try:
                 yield
             except Exception as exc:  # noqa: BLE001  (see above)
                 task.error = error_record(exc, self.name)
+        if not retries.count:
+            del task.retries[self.name]
 
     @contextmanager
     def timed(self, tasks: Sequence[T]) -> Iterator[None]:
