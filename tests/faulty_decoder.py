@@ -20,12 +20,13 @@ from pipeline.media.pieces import Piece
 COMMAND = (sys.executable, "-P", "-m", "tests.faulty_decoder")
 
 CRASHES, HANGS, FILLS = b"segmentation-fault-please", b"hang-please", b"all-memory-please"
+CRASHES_LATE = b"fault-in-the-sound-track-please"
 
 
-def _faulty(job: Job) -> Job:
+def _faulty(name: str, job: Job) -> Job:
     def run(path: Path, limits: InputLimits, **options: Any) -> Iterator[Piece]:
         content = path.read_bytes()
-        if CRASHES in content:
+        if CRASHES in content or (CRASHES_LATE in content and name == "sound"):
             ctypes.string_at(0)
         if HANGS in content:
             signal.pause()
@@ -37,5 +38,5 @@ def _faulty(job: Job) -> Job:
 
 
 if __name__ == "__main__":
-    decoder.JOBS.update({name: _faulty(job) for name, job in decoder.JOBS.items()})
+    decoder.JOBS.update({name: _faulty(name, job) for name, job in decoder.JOBS.items()})
     decoder.main(sys.argv[1:])
