@@ -43,6 +43,7 @@ class Task(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict)
     workers: dict[str, Worker] = Field(default_factory=dict)
     computed: list[str] = Field(default_factory=list, description="stages that computed rather than reused")
+    claim: str | None = Field(None, description="store key of the claim to make before it is begun")
     retries: dict[str, Retries] = Field(default_factory=dict, description="what had to be tried again, by stage")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import wave
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ TROUBLES = {
     "refused.wav": Trouble("refuses"),
     "down.wav": Trouble("busy"),
     "storm.wav": Trouble("busy", times=12),
-    "reset.png": Trouble("breaks", times=12),
+    "reset.png": Trouble("breaks", times=25),
     "slow.wav": Trouble("slow"),
 }
 
@@ -51,7 +52,7 @@ def faulty_settings(store: FaultyStore) -> RunSettings:
     )
     retries = RetrySettings(attempts=3, first_wait_s=0.01)
     return TINY.model_copy(
-        update={"limits": limits, "retries": retries, "storage_options": store.storage_options, "items_in_flight": 2}
+        update={"limits": limits, "retries": retries, "storage_options": store.storage_options, "max_seconds": 0.12}
     )
 
 
@@ -116,11 +117,16 @@ def _storage(faults: Faults) -> None:
 
 def _media(faults: Faults) -> None:
     folder = faults.folder
-    cut = cut_file(DEMO / "driver.mp4", folder / "cut.mp4", 0.6)
+    # Its index comes at its end, as in most files; the demo's comes first, and what is left of that is long enough.
+    whole = write_video(folder / "whole.mp4", [face_picture(128)] * 25)
+    cut = cut_file(whole, folder / "cut.mp4", 0.6)
     faults.add("truncated-mp4", ("input", "crop", "cut.mp4"), driver=str(cut))
+    cut = cut_file(DEMO / "driver.mp4", folder / "half.mp4", 0.6)
+    faults.add("truncated-beyond-the-end", None, driver=str(cut))
     faults.add("no-frames-mp4", ("input", "crop", "empty.mp4"), driver=str(video_without_frames(folder / "empty.mp4")))
-    silent = write_audio(folder / "none.wav", np.zeros((1, 0)), 16_000, "pcm_s16le")
-    faults.add("no-sample", ("input", "features", "without samples"), audio=str(silent))
+    with wave.open(str(folder / "none.wav"), "wb") as silent:
+        silent.setparams((1, 2, 16_000, 0, "NONE", ""))
+    faults.add("no-sample", ("input", "features", "none.wav"), audio=str(folder / "none.wav"))
     faults.add(
         "one-sample", None, audio=str(write_audio(folder / "one.wav", sine(16_000, 1)[None], 16_000, "pcm_s16le"))
     )
@@ -131,12 +137,12 @@ def _media(faults: Faults) -> None:
 
 
 def _faces(faults: Faults) -> None:
-    face = face_picture(256)
-    faults.add("no-face", ("input", "crop", "no face"), image=faults.picture("nobody.png", smooth_picture(1, 256, 256)))
+    face = face_picture(128)
+    faults.add("no-face", ("input", "crop", "expected a face"), image=faults.picture("nobody.png", smooth_picture(1, 128, 128)))
     two = faults.picture("two.png", np.concatenate([face, face], axis=1))
     faults.add("two-faces", None, image=two)
-    side = np.concatenate([np.broadcast_to(face[:, :1], (256, 140, 3)), face[:, 140:]], axis=1)
-    faults.add("side-face", ("input", "crop", "no face"), image=faults.picture("side.png", side))
+    side = np.concatenate([np.broadcast_to(face[:, :1], (128, 70, 3)), face[:, 70:]], axis=1)
+    faults.add("side-face", ("input", "crop", "expected a face"), image=faults.picture("side.png", side))
     grey = video_of_nobody(faults.folder / "nobody.mp4")
     faults.add("driver-without-face", ("input", "crop", "no face found"), driver=str(grey))
 

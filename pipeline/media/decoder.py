@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import InputLimits
-from pipeline.errors import InputError, error_record
+from pipeline.errors import InputError, ItemError, error_record
 from pipeline.media.audio import audio_frames, decode_mono_16k
 from pipeline.media.driver import DriverReader, sample_frames
 from pipeline.media.image import load_image
@@ -60,19 +60,25 @@ def _driver(path: Path, limits: InputLimits, size: int, max_seconds: float | Non
 
 
 def _sound(path: Path, limits: InputLimits) -> Iterator[Piece]:
-    """Frames as they are, several in one piece."""
+    """Frames as they are, several in one piece; all that comes before a fault, and then the fault."""
     held: list[np.ndarray] = []
     samples = 0
     form: dict[str, Any] = {}
-    for frame in audio_frames(path, limits):
-        form = {"rate": frame.sample_rate, "format": frame.format.name, "layout": frame.layout.name}
-        held.append(frame.to_ndarray())
-        samples += frame.samples
-        if samples >= _SOUND_SECONDS * frame.sample_rate:
-            yield Piece(form, {"samples": np.concatenate(held, axis=1)})
-            held, samples = [], 0
+    failure: ItemError | None = None
+    try:
+        for frame in audio_frames(path, limits):
+            form = {"rate": frame.sample_rate, "format": frame.format.name, "layout": frame.layout.name}
+            held.append(frame.to_ndarray())
+            samples += frame.samples
+            if samples >= _SOUND_SECONDS * frame.sample_rate:
+                yield Piece(form, {"samples": np.concatenate(held, axis=1)})
+                held, samples = [], 0
+    except ItemError as exc:
+        failure = exc
     if held:
         yield Piece(form, {"samples": np.concatenate(held, axis=1)})
+    if failure is not None:
+        raise failure
 
 
 JOBS: dict[str, Job] = {

@@ -33,7 +33,7 @@ class Soundtrack:
         self.layout: str = "mono" if first.layout.nb_channels == 1 else "stereo"
         self._resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
         self._fifo = av.AudioFifo()
-        self._pending: Any = first
+        self._first: Any = first
         self._like: Any = None
         self._ended = False
         self._silence = False
@@ -73,7 +73,8 @@ class Soundtrack:
         self.close()
 
     def _fill(self) -> None:
-        frame, self._pending = self._pending, next(self._frames, None)
+        # No further than is needed: what is wrong beyond the video's end is nobody's loss.
+        frame, self._first = self._first or next(self._frames, None), None
         if frame is not None:
             frame.pts = None  # only the count of samples matters from here on
         for out in self._resampler.resample(frame):

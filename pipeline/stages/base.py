@@ -14,6 +14,7 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 import torch
 
+from pipeline.claims import claim
 from pipeline.config import RunSettings
 from pipeline.errors import error_record
 from pipeline.retry import Retries, noting
@@ -64,6 +65,7 @@ class Stage(ABC, Generic[T]):
             self.enter(task)
             if task.error is None:
                 with self.attempt(task):
+                    claim(self.store, task, self.name)
                     self.process(task)
             self.leave(task)
         return list(tasks)
