@@ -138,7 +138,9 @@ def _media(faults: Faults) -> None:
 
 def _faces(faults: Faults) -> None:
     face = face_picture(128)
-    faults.add("no-face", ("input", "crop", "expected a face"), image=faults.picture("nobody.png", smooth_picture(1, 128, 128)))
+    faults.add(
+        "no-face", ("input", "crop", "expected a face"), image=faults.picture("nobody.png", smooth_picture(1, 128, 128))
+    )
     two = faults.picture("two.png", np.concatenate([face, face], axis=1))
     faults.add("two-faces", None, image=two)
     side = np.concatenate([np.broadcast_to(face[:, :1], (128, 70, 3)), face[:, 70:]], axis=1)
