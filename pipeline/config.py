@@ -35,6 +35,25 @@ class InputLimits(Settings):
     max_image_pixels: int = Field(64_000_000, gt=0)
     max_video_pixels: int = Field(3840 * 2160, gt=0, description="pixels of one frame of a driver")
     max_media_seconds: float = Field(4 * 3600.0, gt=0)
+    max_video_frames: int = Field(4 * 3600 * 60, gt=0, description="frames stored in a driver")
+    max_decoder_bytes: int = Field(
+        4 << 30, ge=1 << 29, description="memory of a process that decodes inputs (address space)"
+    )
+    decode_floor_s: float = Field(60.0, gt=0, description="how long any file may take to decode")
+    decode_s_per_s: float = Field(6.0, gt=0, description="and how much longer for each second that it lasts")
+    max_fetch_s: float = Field(3600.0, gt=0, description="how long copying a file from its storage may take")
+
+    def decoding_s(self, media_s: float) -> float:
+        """How long decoding so many seconds of media may take; 0 for a picture."""
+        return self.decode_floor_s + self.decode_s_per_s * media_s
+
+
+class RetrySettings(Settings):
+    """How often a storage that is busy or out of reach is asked again, within a stage."""
+
+    attempts: int = Field(4, ge=1, le=20, description="the first one included")
+    first_wait_s: float = Field(1.0, ge=0, description="before the second attempt; twice as long before each further")
+    longest_wait_s: float = Field(30.0, ge=0)
 
 
 class StageResources(Settings):
@@ -106,6 +125,7 @@ class RunSettings(Settings):
     # output, limits, machines
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()
+    retries: RetrySettings = RetrySettings()
     resources: Resources = Resources()
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="fsspec options by protocol, e.g. {s3: {endpoint_url: ...}}"

@@ -24,22 +24,30 @@ class CannotRun(Exception):  # noqa: N818  (reads as a sentence where it is rais
 class ItemError(Exception):
     """What one item failed with. It travels on the item's row as a value and never touches a neighbour.
 
-    ``message`` says what was expected and what was found; ``hint`` says what to do.
+    ``message`` says what was expected and what was found; ``hint`` says what to do. ``trace`` is where it happened,
+    if that was in another process. A ``transient`` error may be gone a moment later.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, *, hint: str = "", stage: str = "") -> None:
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        hint: str = "",
+        stage: str = "",
+        trace: str = "",
+        transient: bool = False,
+    ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.message = message
         self.hint = hint
         self.stage = stage
+        self.trace = trace
+        self.transient = transient
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.kind, self.message, self.hint, self.stage)
-
-
-def _rebuild(kind: ErrorKind, message: str, hint: str, stage: str) -> ItemError:
-    return ItemError(kind, message, hint=hint, stage=stage)
+        return item_error, (ErrorRecord(self.kind, self.stage, self.message, self.hint, self.trace),)
 
 
 class InputError(ItemError):
@@ -63,13 +71,18 @@ class ErrorRecord:
         return asdict(self)
 
 
+def item_error(record: ErrorRecord) -> ItemError:
+    """The exception that a record tells of."""
+    return ItemError(record.kind, record.message, hint=record.hint, stage=record.stage, trace=record.trace)
+
+
 def error_record(exc: BaseException, stage: str) -> ErrorRecord:
     """Turn whatever an item raised in ``stage`` into its stored error.
 
     Anything that isn't an `ItemError` or a known failure of the machine is a ``bug`` and keeps a short traceback.
     """
     if isinstance(exc, ItemError):
-        return ErrorRecord(exc.kind, exc.stage or stage, exc.message, exc.hint)
+        return ErrorRecord(exc.kind, exc.stage or stage, exc.message, exc.hint, exc.trace)
     if isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError":
         return ErrorRecord(
             "infrastructure", stage, f"out of memory: {exc}", "give the stage more memory or a smaller batch_size"

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from pipeline.claims import Claims
 from pipeline.cluster import connected
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
@@ -23,7 +24,8 @@ from pipeline.tasks import Task
 
 T = TypeVar("T", bound=Task)
 
-# How often Ray runs a task again whose actor died. Ray Data's default is for ever: one poisonous item would never end.
+# How often Ray runs a task again whose actor died, in company; alone not at all. Ray Data's default is for ever: one
+# poisonous item would never end.
 _RETRIES_AFTER_DEATH = 1
 
 _GPU_ITEMS_IN_FLIGHT = 32
@@ -118,7 +120,7 @@ class OnRay:
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
                 runtime_env={"env_vars": _environment(pool)},
-                max_task_retries=_RETRIES_AFTER_DEATH,
+                max_task_retries=0 if alone else _RETRIES_AFTER_DEATH,
                 max_restarts=-1,
                 udf_modifying_row_count=False,
             )
@@ -189,25 +191,37 @@ def through(
     stages: Sequence[type[Stage[T]]],
     executor: Executor,
     each: Callable[[T], None],
+    claims: Claims,
     check: Callable[[], None] = lambda: None,
 ) -> list[T]:
-    """Send tasks through stages, those that got lost once more, alone; returns those that got lost twice.
+    """Send tasks through stages, those that got lost once more, alone; returns those that got lost for good.
 
-    ``check`` is asked before either, and raises if the run may not go on.
+    A task that an earlier run died over, when it was alone, is not sent at all: see `pipeline.claims`. The caller
+    releases the claims of what is returned, once it has recorded the failure. ``check`` is asked before each round,
+    and raises if the run may not go on.
     """
-    left = list(tasks)
-    for alone in (False, True):
+    if not tasks:
+        return []
+    check()
+    set_aside = claims.left()
+    given_up = [task for task in tasks if task.key in set_aside]
+    left = [task for task in tasks if task.key not in set_aside]
+    done: set[str] = set()
+    for task in executor.run(left, stages):
+        done.add(task.key)
+        each(task)
+    left = missing(left, done)
+    if left:
         check()
-        done: set[str] = set()
-        for task in executor.run(left, stages, alone=alone):
+        for task in executor.run(claims.marked(left), stages, alone=True):
             done.add(task.key)
             each(task)
-        left = missing(left, done)
-    return left
+            claims.release(task.key)
+    return given_up + missing(left, done)
 
 
 def lost(stage: str) -> ErrorRecord:
-    """The error of a task that got lost twice."""
+    """The error of a task that got lost for good."""
     return ErrorRecord(
         "infrastructure",
         stage,

@@ -57,6 +57,10 @@ def explanation_text(known: Mapping[str, Any]) -> str:
         lines.append(f"  {error['kind']} error in {error['stage']}: {error['message']}")
         lines += [f"  what to do: {error['hint']}"] if error["hint"] else []
         lines += [f"  | {text}" for text in error["trace"].splitlines()]
+    for stage, retries in (known.get("retries") or {}).items():
+        times = "once" if retries["count"] == 1 else f"{retries['count']} times"
+        when = " to ".join(dict.fromkeys(clock_time(retries[end]) for end in ("first", "last")))
+        lines.append(f"  tried again {times} in {stage} ({when}): {retries['message']}")
     for name in ("first", "last", "committed", "mode", "seed", "model", "weights", "precision", "version", "record"):
         if known.get(name) is not None:
             lines.append(f"{name:<12}{known[name]}")
@@ -89,6 +93,8 @@ def _facts(record: Record) -> dict[str, Any]:
     return {
         "status": record.status,
         "error": record.error.as_dict() if record.error else None,
+        "attempts": record.attempts,
+        "retries": {stage: retries.model_dump() for stage, retries in record.retries.items()},
         "flags": record.flags,
         "manifest_row": record.index,
         "first": record.started_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from manifests.uri import storage_errors
 from pipeline.config import RunSettings
 from pipeline.errors import InputError, ItemError
+from pipeline.retry import is_transient, retried
 from pipeline.storage import OBJECT_STORES, connect
 
 UNKNOWN = "unknown"
@@ -58,17 +60,14 @@ def fetched(uri: str, settings: RunSettings) -> Iterator[LocalInput]:
     """Copy ``uri`` to a temporary file that lives as long as the block.
 
     Raises InputError when it does not exist, is too large or is no URI of a file, and an ItemError of kind
-    ``infrastructure`` when the storage refuses or fails. An ItemError of the block that names the copy names the URI
-    instead.
+    ``infrastructure`` when the storage refuses, or goes on failing (``settings.retries``). An ItemError of the block
+    that names the copy names the URI instead.
     """
     with TemporaryDirectory(prefix="imtalker-input-") as folder:
         # The suffix helps decoders that look at names; everything else of a stranger's name is dropped.
         suffix = "".join(c for c in Path(uri.split("?", 1)[0]).suffix[:8] if c.isalnum() or c == ".")
         path = Path(folder) / f"input{suffix}"
-        try:
-            _copy(uri, path, settings)
-        except storage_errors() as exc:
-            raise _failure(uri, exc) from exc
+        retried(partial(_copied, uri, path, settings), settings.retries)
         try:
             yield LocalInput(uri, path, path.stat().st_size, file_sha256(path))
         except ItemError as exc:
@@ -108,10 +107,24 @@ class _Bounded(Callback):
         self._check(self.value)
 
 
+def _copied(uri: str, path: Path, settings: RunSettings) -> None:
+    """Copy the file, or raise an ItemError."""
+    try:
+        _copy(uri, path, settings)
+    except storage_errors() as exc:
+        raise _failure(uri, exc) from exc
+
+
 def _copy(uri: str, path: Path, settings: RunSettings) -> None:
-    limit = settings.limits.max_file_bytes
+    limit, deadline = settings.limits.max_file_bytes, time.monotonic() + settings.limits.max_fetch_s
 
     def check(size: int) -> None:
+        if time.monotonic() > deadline:
+            raise ItemError(
+                "infrastructure",
+                f"copying {redacted(uri)} took longer than {settings.limits.max_fetch_s:g} s",
+                hint="look at the storage and the network, or raise limits.max_fetch_s",
+            )
         if size > limit:
             raise InputError(
                 f"{redacted(uri)} is larger than the limit of {limit} bytes",
@@ -147,7 +160,12 @@ def _failure(uri: str, exc: Exception) -> ItemError:
         return ItemError("infrastructure", f"{name} can't be opened: {reason}", hint="install that package")
     if isinstance(exc, IsADirectoryError | ValueError | ParamValidationError):
         return InputError(f"{name} can't be opened: {reason}", hint="give the plain URI of one file")
-    return ItemError("infrastructure", f"reading {name} failed: {reason}", hint="run again: done items are kept")
+    return ItemError(
+        "infrastructure",
+        f"reading {name} failed: {reason}",
+        hint="run again: done items are kept",
+        transient=is_transient(exc),
+    )
 
 
 def identity(uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -19,6 +19,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
 from pipeline.fingerprint import digest
 from pipeline.lease import confirm
+from pipeline.retry import Retries
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask, Worker
@@ -57,6 +58,7 @@ class Record(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict)
     workers: dict[str, Worker] = Field(default_factory=dict)
     computed: list[str] = Field(default_factory=list)
+    retries: dict[str, Retries] = Field(default_factory=dict, description="what had to be tried again, by stage")
     finished_at: str | None = None
     version: str | None = Field(None, description="version of this program")
     fence: int | None = Field(None, description="token of the lease of the run that wrote it")
@@ -67,6 +69,26 @@ class Record(BaseModel):
         began = [worker.started_at for worker in self.workers.values() if worker.started_at is not None]
         return clock_time(min(began)) if began else None
 
+    @property
+    def attempts(self) -> int:
+        """How often it was attempted: once, and once more for everything that had to be tried again."""
+        return 1 + sum(retries.count for retries in self.retries.values())
+
+    @property
+    def first_error_at(self) -> str | None:
+        """When something went wrong for the first time."""
+        moments = [retries.first for retries in self.retries.values() if retries.first is not None]
+        return clock_time(min(moments)) if moments else self.last_error_at
+
+    @property
+    def last_error_at(self) -> str | None:
+        """When something went wrong for the last time: for an item that failed, what it failed with."""
+        worker = self.workers.get(self.error.stage) if self.error else None
+        moments = [retries.last for retries in self.retries.values() if retries.last is not None]
+        if worker is not None and worker.ended_at is not None:
+            moments.append(worker.ended_at)
+        return clock_time(max(moments)) if moments else self.finished_at if self.error else None
+
     @classmethod
     def of(cls, task: ItemTask, settings: RunSettings, info: TalkerInfo) -> Record:
         """The record of a task that has gone its way."""
@@ -74,6 +96,7 @@ class Record(BaseModel):
         seconds = dict(task.seconds)
         workers = dict(task.workers)
         computed = list(task.computed)
+        retries = {stage: found.model_copy() for stage, found in task.retries.items()}
         roles = {"portrait": "image", "audio": "audio", "driver": "driver"}
         # An item that failed early has no inputs of its own yet.
         read = {roles[asset.kind]: asset.input for asset in assets if asset.input is not None}
@@ -83,6 +106,8 @@ class Record(BaseModel):
                 seconds[stage] = round(seconds.get(stage, 0.0) + value, 4)
             workers |= asset.workers
             computed += asset.computed
+            for stage, found in asset.retries.items():
+                retries[stage] = found.joined(retries.get(stage))
         return cls(
             id=task.key,
             index=task.index,
@@ -110,6 +135,7 @@ class Record(BaseModel):
             seconds=seconds,
             workers=workers,
             computed=sorted(set(computed)),
+            retries=retries,
             finished_at=now(),
             version=_program_version(),
             fence=task.fence,
@@ -182,6 +208,9 @@ RESULTS_SCHEMA = pa.schema(
         ("error_message", pa.string()),
         ("error_hint", pa.string()),
         ("error_trace", pa.string()),
+        ("attempts", pa.int64()),
+        ("first_error_at", pa.string()),
+        ("last_error_at", pa.string()),
         ("flags", pa.list_(pa.string())),
         ("video", pa.string()),
         ("frames", pa.int64()),
@@ -230,6 +259,9 @@ def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
         "error_message": error.message if error else None,
         "error_hint": error.hint if error else None,
         "error_trace": error.trace or None if error else None,
+        "attempts": record.attempts,
+        "first_error_at": record.first_error_at,
+        "last_error_at": record.last_error_at,
         "flags": record.flags,
         "video": video.get("uri"),
         "frames": video.get("frames"),

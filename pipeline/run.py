@@ -12,6 +12,7 @@ from manifests.errors import ManifestError
 from manifests.reader import Manifest, read_manifest
 from manifests.row import Row
 from pipeline import talker
+from pipeline.claims import Claims
 from pipeline.compaction import Compactor
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord, Retry
@@ -71,7 +72,7 @@ def run(
     until then is kept.
     """
     started = time.monotonic()
-    store = Store(output, settings.storage_options)
+    store = Store(output, settings.storage_options, settings.retries)
     store.check_writable()
     with leased(store) as lease:
         index = RecordIndex(store)
@@ -87,10 +88,10 @@ def run(
         work = Work()
         if plan.items:
             with open_executor(Context(settings, info, store.uri)) as executor:
-                assets = _make_assets(plan, executor, progress, lease)
+                assets = _make_assets(plan, executor, progress, lease, Claims(store, "asset"))
                 work.count_assets(assets.values())
                 committed = _Committed(ledger, Compactor(index), lease, settings, info, work)
-                _make_items(plan, assets, committed, executor, progress)
+                _make_items(plan, assets, committed, executor, progress, Claims(store, "item"))
         lease.confirm()
         index.compact()
         return finish(manifest, plan, work, store, settings, info, time.monotonic() - started)
@@ -117,7 +118,9 @@ def _unattempted(row: Row, error: ErrorRecord, lease: Lease) -> Record:
     )
 
 
-def _make_assets(plan: Plan, executor: Executor, progress: RunProgress, lease: Lease) -> dict[str, AssetTask]:
+def _make_assets(
+    plan: Plan, executor: Executor, progress: RunProgress, lease: Lease, claims: Claims
+) -> dict[str, AssetTask]:
     """Crops, codes, features and drivers' motion: each once, however many items name it."""
     done: dict[str, AssetTask] = {}
 
@@ -128,8 +131,9 @@ def _make_assets(plan: Plan, executor: Executor, progress: RunProgress, lease: L
 
     progress.begin("portraits and media", len(plan.assets))
     stages = (CropStage, FeaturesStage)
-    for gone in through(list(plan.assets.values()), stages, executor, keep, lease.confirm):
+    for gone in through(list(plan.assets.values()), stages, executor, keep, claims, lease.confirm):
         keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
+        claims.release(gone.key)
     return done
 
 
@@ -155,7 +159,12 @@ class _Committed:
 
 
 def _make_items(
-    plan: Plan, assets: dict[str, AssetTask], committed: _Committed, executor: Executor, progress: RunProgress
+    plan: Plan,
+    assets: dict[str, AssetTask],
+    committed: _Committed,
+    executor: Executor,
+    progress: RunProgress,
+    claims: Claims,
 ) -> None:
     """Motion and video of every item whose assets could be made; a record of every item."""
     ready: list[ItemTask] = []
@@ -177,9 +186,10 @@ def _make_items(
 
     progress.begin("videos", len(ready), frames=sum(item.due_frames for item in ready))
     by_key = {item.key: item for item in ready}
-    for gone in through(ready, (MotionStage, RenderStage), executor, keep, committed.lease.confirm):
+    for gone in through(ready, (MotionStage, RenderStage), executor, keep, claims, committed.lease.confirm):
         item = by_key[gone.key].model_copy(update={"error": lost("render")})
         committed.write(item)
+        claims.release(item.key)
         advance(item)
 
 

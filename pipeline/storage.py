@@ -11,11 +11,11 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 import numpy as np
@@ -24,7 +24,11 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from manifests.uri import scheme, storage_errors
+from pipeline.config import RetrySettings
 from pipeline.errors import CannotRun, ItemError
+from pipeline.retry import is_transient, retried
+
+R = TypeVar("R")
 
 _PART_BYTES = 8 << 20
 """Size of the parts that large objects travel in; from two of them on an upload is a multipart one."""
@@ -39,8 +43,8 @@ OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs"})
 class StorageError(ItemError, CannotRun):
     """Storage failed: an ``infrastructure`` error of the item that was at work, or the end of a run that was."""
 
-    def __init__(self, message: str, hint: str = "run again: done items are kept") -> None:
-        super().__init__("infrastructure", message, hint=hint)
+    def __init__(self, message: str, hint: str = "run again: done items are kept", *, transient: bool = False) -> None:
+        super().__init__("infrastructure", message, hint=hint, transient=transient)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StorageError, (self.message, self.hint)
@@ -77,22 +81,30 @@ def _defaults(protocol: str) -> dict[str, Any]:
         options["use_listings_cache"] = False
     if protocol in ("s3", "s3a"):
         # s3fs holds ten parts of a file at once, of 50 MB each if left alone.
-        options |= {"default_block_size": _PART_BYTES, "config_kwargs": {"max_pool_connections": 64}}
+        # Attempts are counted and spaced by `pipeline.retry`: the client's own would multiply them.
+        client = {"max_pool_connections": 64, "retries": {"total_max_attempts": 1}}
+        options |= {"default_block_size": _PART_BYTES, "config_kwargs": client}
     return options
 
 
 class Store:
     """Keys under one base URI. Keys are relative, with ``/`` between parts, and can't climb out of it.
 
-    What the storage itself fails with is raised as a `StorageError`.
+    What the storage itself goes on failing with is raised as a `StorageError`.
     """
 
-    def __init__(self, uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raises CannotRun when the URI can't be an output or its options are wrong. Touches nothing."""
+    def __init__(
+        self, uri: str, storage_options: Mapping[str, Mapping[str, Any]], retries: RetrySettings | None = None
+    ) -> None:
+        """``retries`` are of what may be gone a moment later. Touches nothing.
+
+        Raises CannotRun when the URI can't be an output or its options are wrong.
+        """
         try:
             self.fs, root = connect(uri, storage_options)
         except storage_errors() as exc:
             raise CannotRun(f"output {uri}: {exc}") from exc
+        self._retries = retries or RetrySettings()
         self.root = root.rstrip("/")
         if not uri or not self.root:
             raise CannotRun(f"output {uri!r}: expected a folder, or a bucket and a prefix; found neither")
@@ -113,26 +125,32 @@ class Store:
     def put_file(self, local: Path, key: str) -> None:
         """Store a finished local file under ``key``."""
         path = self.path(key)
-        with self._reported("writing", key):
+
+        def put() -> None:
             if not self.is_local:
                 self.fs.put_file(str(local), path, **self._upload)
                 return
             with local.open("rb") as source, _atomic(Path(path)) as target:
                 shutil.copyfileobj(source, target, _PART_BYTES)
 
+        self._tried("writing", key, put)
+
     def put_bytes(self, key: str, data: bytes) -> None:
         path = self.path(key)
-        with self._reported("writing", key):
+
+        def put() -> None:
             if not self.is_local:
                 self.fs.pipe_file(path, data)
                 return
             with _atomic(Path(path)) as target:
                 target.write(data)
 
+        self._tried("writing", key, put)
+
     def get_bytes(self, key: str) -> bytes:
         """Raises FileNotFoundError when there is nothing under ``key``."""
-        with self._reported("reading", key, absent=True):
-            data: bytes = self.fs.cat_file(self.path(key))
+        path = self.path(key)
+        data: bytes = self._tried("reading", key, lambda: self.fs.cat_file(path), absent=True)
         return data
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
@@ -146,14 +164,15 @@ class Store:
             if not isinstance(value, Exception):
                 found[key] = value
             elif not isinstance(value, FileNotFoundError):
-                with self._reported("reading", key):
-                    raise value
+                # One of many failed: it is asked for again by itself.
+                with suppress(FileNotFoundError):
+                    found[key] = self.get_bytes(key)
         return found
 
     def get_file(self, key: str, local: Path) -> None:
         """Raises FileNotFoundError when there is nothing under ``key``."""
-        with self._reported("reading", key, absent=True):
-            self.fs.get_file(self.path(key), str(local))
+        path = self.path(key)
+        self._tried("reading", key, lambda: self.fs.get_file(path, str(local)), absent=True)
 
     def put_arrays(self, key: str, arrays: dict[str, np.ndarray]) -> None:
         buffer = io.BytesIO()
@@ -167,17 +186,17 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under ``key``; a folder of that name is none."""
+        path = self.path(key)
         try:
-            with self._reported("looking for", key, absent=True):
-                return bool(self.fs.info(self.path(key))["type"] == "file")
+            return bool(self._tried("looking for", key, lambda: self.fs.info(path), absent=True)["type"] == "file")
         except FileNotFoundError:
             return False
 
     def list(self, prefix: str) -> set[str]:
         """Keys directly under the folder ``prefix``, names of folders included."""
+        path = self.path(prefix)
         try:
-            with self._reported("listing", prefix, absent=True):
-                paths = self.fs.ls(self.path(prefix), detail=False)
+            paths = self._tried("listing", prefix, lambda: self.fs.ls(path, detail=False), absent=True)
         except FileNotFoundError:
             return set()
         names = (path.rstrip("/").rpartition("/")[2] for path in paths)
@@ -188,11 +207,11 @@ class Store:
 
         Made of what a listing says (size, etag, time, inode); empty where that is not enough to tell.
         """
+        path = self.path(prefix)
         try:
-            with self._reported("listing", prefix, absent=True):
-                if self.is_local:
-                    return dict(_scanned(Path(self.path(prefix)), prefix))
-                infos = self.fs.ls(self.path(prefix), detail=True)
+            if self.is_local:
+                return self._tried("listing", prefix, lambda: dict(_scanned(Path(path), prefix)), absent=True)
+            infos = self._tried("listing", prefix, lambda: self.fs.ls(path, detail=True), absent=True)
         except FileNotFoundError:
             return {}
         files = ((info["name"].rpartition("/")[2], info) for info in infos if info["type"] == "file")
@@ -200,11 +219,9 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Remove what is under ``key``, if there is anything."""
-        try:
-            with self._reported("deleting", key, absent=True):
-                self.fs.rm_file(self.path(key))
-        except FileNotFoundError:
-            return
+        path = self.path(key)
+        with suppress(FileNotFoundError):
+            self._tried("deleting", key, lambda: self.fs.rm_file(path), absent=True)
 
     def check_writable(self, *, within_s: float = 20.0) -> None:
         """Write, read back and delete a small object, each step within ``within_s`` seconds.
@@ -228,15 +245,23 @@ class Store:
         if back != b"probe":
             raise CannotRun(f"output {self.uri}: what was written is not what is read back")
 
-    @contextmanager
-    def _reported(self, doing: str, key: str, *, absent: bool = False) -> Iterator[None]:
-        """Raise what the storage fails with as a StorageError; with ``absent``, not that there is nothing."""
-        try:
-            yield
-        except storage_errors() as exc:
-            if absent and isinstance(exc, FileNotFoundError):
-                raise
-            raise StorageError(f"{doing} {self.url(key)} failed: {type(exc).__name__}: {_line(exc)}") from exc
+    def _tried(self, doing: str, key: str, operation: Callable[[], R], *, absent: bool = False) -> R:
+        """Do it, again if need be; raise what the storage fails with as a StorageError.
+
+        With ``absent``, not that there is nothing: FileNotFoundError says that.
+        """
+
+        def once() -> R:
+            try:
+                return operation()
+            except storage_errors() as exc:
+                if absent and isinstance(exc, FileNotFoundError):
+                    raise
+                raise StorageError(
+                    f"{doing} {self.url(key)} failed: {type(exc).__name__}: {_line(exc)}", transient=is_transient(exc)
+                ) from exc
+
+        return retried(once, self._retries)
 
 
 def _scanned(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import ErrorRecord
+from pipeline.retry import Retries
 
 Mode = Literal["audio", "driver"]
 AssetKind = Literal["portrait", "audio", "driver"]
@@ -45,6 +46,8 @@ class Task(BaseModel):
     seconds: dict[str, float] = Field(default_factory=dict)
     workers: dict[str, Worker] = Field(default_factory=dict)
     computed: list[str] = Field(default_factory=list, description="stages that computed rather than reused")
+    claim: str | None = Field(None, description="store key of the claim to make before it is begun")
+    retries: dict[str, Retries] = Field(default_factory=dict, description="what had to be tried again, by stage")
 
 
 class AssetTask(Task):

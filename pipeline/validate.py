@@ -17,8 +17,7 @@ from pipeline.config import RunSettings
 from pipeline.controls import WIDTHS, read_controls
 from pipeline.errors import InputError, ItemError
 from pipeline.fetch import fetched
-from pipeline.media.image import load_image
-from pipeline.media.probe import probe
+from pipeline.media.reader import MediaReader
 
 ROLES = ("image", "audio", "driver", *WIDTHS)
 """Columns of a manifest that name files."""
@@ -175,15 +174,16 @@ def _reached(named: tuple[str, str], settings: RunSettings) -> _Checked:
 def _probed(named: tuple[str, str], settings: RunSettings) -> _Checked:
     """Copy one input and open it as what its column says it is."""
     role, uri = named
+    media = MediaReader(settings.limits)
     try:
         with fetched(uri, settings) as local:
             if role == "image":
-                load_image(local.path, settings.limits)
+                media.image(local.path)
                 return _Checked()
             if role in WIDTHS:
                 read_controls(role, local.path, uri)
                 return _Checked()
-            facts = probe(local.path, settings.limits)
+            facts = media.facts(local.path)
             if role == "audio" and facts.audio is None:
                 raise InputError("expected sound, found none in the file", hint="name a file that has a sound track")
             if role == "driver" and facts.video is None:

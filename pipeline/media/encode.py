@@ -15,6 +15,7 @@ from pipeline.config import InputLimits, VideoSettings
 from pipeline.media.encoders import EncoderPool, Segment
 from pipeline.media.h264 import H264
 from pipeline.media.mp4 import Mp4File
+from pipeline.media.reader import MediaReader
 from pipeline.media.timeline import FPS
 
 _OWN_FRAMES = 16
@@ -54,6 +55,7 @@ class VideoWriter:
         tags: Mapping[str, str] | None = None,
         fps: int = FPS,
         pool: EncoderPool | None = None,
+        reader: MediaReader | None = None,
     ) -> None:
         """Open the output beside ``path``, whose folder must exist.
 
@@ -62,6 +64,7 @@ class VideoWriter:
             audio: recording for the sound track; ``None`` for a silent video.
             tags: metadata of the file, any keys.
             pool: encoder threads shared with other videos; ``None`` for a thread of its own.
+            reader: who reads ``audio``; ``None`` for this process.
 
         Raises `InputError` if ``audio`` isn't readable, `ValueError` for an odd or empty size.
         """
@@ -70,7 +73,7 @@ class VideoWriter:
         self.frames_written, self.frames_sha256, self.encode_seconds = 0, "", 0.0
         self._path, self._shape = path, (height, width, 3)
         self._form = H264(settings, width, height, fps)
-        self._file = Mp4File(path, self._form, limits=limits, audio=audio, tags=tags)
+        self._file = Mp4File(path, self._form, limits=limits, audio=audio, tags=tags, reader=reader)
         self._pool = pool or EncoderPool(1, _OWN_FRAMES)
         self._owns_pool = pool is None
         self._segment_frames = segment_frames(settings, fps)

@@ -15,6 +15,7 @@ from pipeline.config import InputLimits
 from pipeline.errors import ItemError
 from pipeline.media.encoders import EncodedSegment
 from pipeline.media.h264 import H264
+from pipeline.media.reader import MediaReader
 from pipeline.media.soundtrack import Soundtrack
 
 
@@ -22,13 +23,20 @@ class Mp4File:
     """A file that grows by segments beside ``path`` and appears there when it is closed."""
 
     def __init__(
-        self, path: Path, form: H264, *, limits: InputLimits, audio: Path | None, tags: Mapping[str, str] | None
+        self,
+        path: Path,
+        form: H264,
+        *,
+        limits: InputLimits,
+        audio: Path | None,
+        tags: Mapping[str, str] | None,
+        reader: MediaReader | None,
     ) -> None:
         """Raises `InputError` if ``audio`` isn't readable."""
         self._path, self._fps = path, form.fps
         self._frames = 0
         self._partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-        self._sound = None if audio is None else Soundtrack(audio, limits)
+        self._sound = None if audio is None else Soundtrack(audio, limits, reader)
         # use_metadata_tags keeps keys that MP4 has no field for.
         self._container = av.open(
             str(self._partial.absolute()),

@@ -11,6 +11,7 @@ import av
 from pipeline.config import InputLimits
 from pipeline.errors import InputError
 from pipeline.media.audio import audio_frames, silent_frame
+from pipeline.media.reader import MediaReader
 
 _KEPT_RATES = (44_100, 48_000)
 
@@ -22,9 +23,9 @@ class Soundtrack:
     channels are mixed down. Memory doesn't grow with the length.
     """
 
-    def __init__(self, path: Path, limits: InputLimits) -> None:
-        """Open ``path``. Raises `InputError` if it has no readable sound."""
-        self._frames = audio_frames(path, limits)
+    def __init__(self, path: Path, limits: InputLimits, reader: MediaReader | None = None) -> None:
+        """Open ``path``, with ``reader`` in a decoder that may die. Raises `InputError` if it has no readable sound."""
+        self._frames = audio_frames(path, limits) if reader is None else reader.sound(path)
         first = next(self._frames, None)
         if first is None:
             raise InputError(f"expected sound, found an audio track without samples: {path.name}")
@@ -32,7 +33,7 @@ class Soundtrack:
         self.layout: str = "mono" if first.layout.nb_channels == 1 else "stereo"
         self._resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
         self._fifo = av.AudioFifo()
-        self._pending: Any = first
+        self._first: Any = first
         self._like: Any = None
         self._ended = False
         self._silence = False
@@ -72,7 +73,8 @@ class Soundtrack:
         self.close()
 
     def _fill(self) -> None:
-        frame, self._pending = self._pending, next(self._frames, None)
+        # No further than is needed: what is wrong beyond the video's end is nobody's loss.
+        frame, self._first = self._first or next(self._frames, None), None
         if frame is not None:
             frame.pts = None  # only the count of samples matters from here on
         for out in self._resampler.resample(frame):

@@ -104,6 +104,7 @@ def _shown_ticks(path: Path, limits: InputLimits) -> array[int] | None:
             if packet.pts is None or packet.is_corrupt:
                 return None
             stamps.append(packet.pts)
+            _check_frames(len(stamps), limits, path)
             if packet.pts > last:
                 last, end = packet.pts, packet.pts + (packet.duration or _usual_duration(stream))
         if not stamps or cut_off(stream, _elapsed(stream, end)) or end * stream.time_base > limits.max_media_seconds:
@@ -111,6 +112,15 @@ def _shown_ticks(path: Path, limits: InputLimits) -> array[int] | None:
         ticks = array("q", (timeline.first_tick(pts) for pts in sorted(stamps)))
         ticks.append(max(timeline.first_tick(end), 1))
         return ticks
+
+
+def _check_frames(count: int, limits: InputLimits, path: Path) -> None:
+    """A file can hold any number of frames in any time."""
+    if count > limits.max_video_frames:
+        raise InputError(
+            f"expected at most {limits.max_video_frames} frames, found more: {path.name}",
+            hint="lower the frame rate, cut the file, or raise limits.max_video_frames",
+        )
 
 
 def _elapsed(stream: Any, pts: int) -> Fraction:
@@ -170,7 +180,8 @@ def _frames_with_end(path: Path, limits: InputLimits) -> Iterator[tuple[Any, int
         current: Any = None
         end_pts = 0
         with decoding(path):
-            for frame in container.decode(stream):
+            for count, frame in enumerate(container.decode(stream), 1):
+                _check_frames(count, limits, path)
                 if frame.pts is None:
                     frame.pts = end_pts
                 if current is not None:

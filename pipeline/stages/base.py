@@ -14,8 +14,10 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 import torch
 
+from pipeline.claims import claim
 from pipeline.config import RunSettings
 from pipeline.errors import error_record
+from pipeline.retry import Retries, noting
 from pipeline.stages import STAGE_VERSIONS
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
@@ -44,7 +46,7 @@ class Stage(ABC, Generic[T]):
     def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
         self.settings = settings
         self.info = info
-        self.store = Store(output, settings.storage_options)
+        self.store = Store(output, settings.storage_options, settings.retries)
         self.threads = threads
 
     @abstractmethod
@@ -63,6 +65,7 @@ class Stage(ABC, Generic[T]):
             self.enter(task)
             if task.error is None:
                 with self.attempt(task):
+                    claim(self.store, task, self.name)
                     self.process(task)
             self.leave(task)
         return list(tasks)
@@ -89,11 +92,14 @@ class Stage(ABC, Generic[T]):
     @contextmanager
     def attempt(self, task: T) -> Iterator[None]:
         """Work on one task: the one place that turns its exception into a value."""
-        with self.timed([task]):
+        retries = task.retries.setdefault(self.name, Retries())
+        with self.timed([task]), noting(retries):
             try:
                 yield
             except Exception as exc:  # noqa: BLE001  (see above)
                 task.error = error_record(exc, self.name)
+        if not retries.count:
+            del task.retries[self.name]
 
     @contextmanager
     def timed(self, tasks: Sequence[T]) -> Iterator[None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from pipeline.config import RunSettings
@@ -11,9 +9,9 @@ from pipeline.errors import InputError
 from pipeline.fetch import fetched
 from pipeline.fingerprint import cache_key
 from pipeline.media.crop_box import crop_around, cut
-from pipeline.media.driver import sample_frames
 from pipeline.media.faces import choose_face, load_detector
-from pipeline.media.image import load_image, resize_square
+from pipeline.media.image import resize_square
+from pipeline.media.reader import MediaReader
 from pipeline.stages.base import Stage
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, Input
@@ -28,6 +26,8 @@ class CropStage(Stage[AssetTask]):
 
     def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
         super().__init__(settings, info, output, threads)
+        self.media = MediaReader(settings.limits)
+        self.media.warm()
         self.detector = load_detector(settings.detector)
 
     def process(self, task: AssetTask) -> None:
@@ -46,7 +46,7 @@ class CropStage(Stage[AssetTask]):
             if self.store.exists(task.picture):
                 task.faces_seen = self._stored_faces(task.picture)
                 return
-            image = load_image(source.path, self.settings.limits)
+            image = self.media.image(source.path)
         if task.crop:
             image, task.faces_seen = self._crop(image, task)
         picture = resize_square(image, self.info.resolution)
@@ -66,12 +66,9 @@ class CropStage(Stage[AssetTask]):
 
     def _driver(self, task: AssetTask) -> None:
         with fetched(task.uri, self.settings) as source:
-            if not self._has_face(source.path):
+            frames = self.media.sampled(source.path, DRIVER_LOOK_EVERY)
+            if not any(self.detector.detect(frame, small=False) for frame in frames):
                 raise InputError(
                     f"no face found in any of the looked-at frames of {task.uri} (every {DRIVER_LOOK_EVERY}th)",
                     hint="give a driver that shows one upright face, or set driver_face: unchecked",
                 )
-
-    def _has_face(self, path: Path) -> bool:
-        frames = sample_frames(path, self.settings.limits, every=DRIVER_LOOK_EVERY)
-        return any(self.detector.detect(frame, small=False) for frame in frames)

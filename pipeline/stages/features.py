@@ -12,9 +12,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import InputError
 from pipeline.fetch import LocalInput, fetched
 from pipeline.fingerprint import cache_key, model_facts
-from pipeline.media.audio import decode_mono_16k
-from pipeline.media.driver import DriverReader
-from pipeline.media.probe import probe
+from pipeline.media.reader import MediaReader
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
@@ -36,6 +34,8 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
 
     def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
         super().__init__(settings, info, output, threads)
+        self.media = MediaReader(settings.limits)
+        self.media.warm()
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
 
@@ -66,7 +66,7 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
 
     def _audio(self, task: AssetTask, path: Path) -> np.ndarray | None:
         """The waveform, if its features have to be made."""
-        waveform = decode_mono_16k(path, self.settings.limits, max_seconds=self.settings.max_seconds)
+        waveform = self.media.mono_16k(path, self.settings.max_seconds)
         task.samples = len(waveform)
         task.frames = frames_for(len(waveform), self.info.fps)
         if not task.needs_features:
@@ -80,12 +80,10 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
             driver=source.sha256, max_seconds=self.settings.max_seconds, batch_size=self.settings.batch_size
         )
         if not self._reuse(task, key):
-            reader = DriverReader(
-                source.path, self.info.resolution, self.settings.limits, max_seconds=self.settings.max_seconds
-            )
+            reader = self.media.driver(source.path, self.info.resolution, self.settings.max_seconds)
             motion = self.talker.encode_driver(reader)
             self._keep(task, key, motion | {"decoder": np.array(reader.decoder)})
-        task.facts["has_audio"] = probe(source.path, self.settings.limits).audio is not None
+        task.facts["has_audio"] = self.media.facts(source.path).audio is not None
         kept = self.store.get_arrays(key)
         task.facts["decoder"] = str(kept["decoder"])
         task.frames = max(len(array) for array in kept.values() if array.ndim)

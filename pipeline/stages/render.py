@@ -22,6 +22,7 @@ from pipeline.ledger import Ledger, Record
 from pipeline.media.encode import VideoWriter, segment_frames
 from pipeline.media.encoders import EncoderPool
 from pipeline.media.h264 import H264
+from pipeline.media.reader import MediaReader
 from pipeline.stages.base import Stage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
 from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
@@ -48,6 +49,8 @@ class RenderStage(Stage[ItemTask]):
         super().__init__(settings, info, output, threads)
         if settings.video.encoder != "libx264":
             H264(settings.video, info.resolution, info.resolution, info.fps).probe()
+        self.media = MediaReader(settings.limits)
+        self.media.warm()
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
         self.ledger = Ledger(self.store)
@@ -89,6 +92,7 @@ class RenderStage(Stage[ItemTask]):
             fps=self.info.fps,
             settings=self.settings.video,
             audio=sound.path if sound else None,
+            reader=self.media,
             tags=self._tags(task),
             limits=self.settings.limits,
             pool=self.encoders,

@@ -20,6 +20,7 @@ from manifests.ids import PATTERN, fold, is_valid
 from manifests.pairing import Source
 from manifests.uri import absolute
 from pipeline.avatars.conditions import ClipConditions, read_conditions
+from pipeline.claims import Claims
 from pipeline.config import RunSettings
 from pipeline.document import parse_document
 from pipeline.errors import CannotRun, ErrorRecord, InputError, ItemError, error_record
@@ -188,8 +189,11 @@ class _Making:
                 self._finish(clip)
 
         self._progress.begin("clips", len(clips))
-        for gone in through([task for task, _ in assets.values()], (CropStage, FeaturesStage), executor, keep):
+        claims = Claims(self._store, "asset")
+        tasks = [task for task, _ in assets.values()]
+        for gone in through(tasks, (CropStage, FeaturesStage), executor, keep, claims):
             keep(assets[gone.key][0].model_copy(update={"error": lost("features")}))
+            claims.release(gone.key)
 
     def _finish(self, clip: _Clip) -> None:
         error = clip.assets["driver"].error or clip.assets["audio"].error

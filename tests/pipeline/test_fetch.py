@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import InputLimits, RunSettings
+from pipeline.config import InputLimits, RetrySettings, RunSettings
 from pipeline.errors import InputError, ItemError
 from pipeline.fetch import UNKNOWN, fetched, identities, identity, redacted
 from tests.s3_server import S3Server
 
 CONTENT = np.random.default_rng(1).bytes(200_000)
-SMALL = RunSettings(limits=InputLimits(max_file_bytes=300_000))
+SMALL = RunSettings(limits=InputLimits(max_file_bytes=300_000), retries=RetrySettings(attempts=2, first_wait_s=0.01))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -205,6 +205,13 @@ def test_a_file_of_exactly_the_limit_is_taken(tmp_path: Path) -> None:
     path.write_bytes(bytes(300_000))
     with fetched(str(path), SMALL) as local:
         assert local.size == 300_000
+
+
+def test_a_store_that_trickles_is_given_up(web: str) -> None:
+    hasty = InputLimits(max_file_bytes=10**13, max_fetch_s=0.1)
+    error = failure(f"{web}/endless", SMALL.model_copy(update={"limits": hasty}))
+    assert error.kind == "infrastructure"
+    assert "took longer than 0.1 s" in error.message
 
 
 def test_refusals_and_failures_are_nobodys_input(web: str, s3: S3Server) -> None:

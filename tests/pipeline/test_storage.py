@@ -21,8 +21,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config import RetrySettings
 from pipeline.errors import CannotRun, ItemError, error_record
+from pipeline.retry import Retries, noting
 from pipeline.storage import StorageError, Store
+from tests.faulty_store import Fault, Trouble, faulty_store
 from tests.s3_server import S3Server, cut_link
 
 
@@ -416,3 +419,40 @@ def test_hashes_of_what_is_stored_are_those_of_the_source(place: Place, tmp_path
     place.store.put_file(source, "videos/a.mp4")
     stored = hashlib.sha256(place.store.get_bytes("videos/a.mp4")).hexdigest()
     assert stored == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+FEW = RetrySettings(attempts=3, first_wait_s=0.01)
+
+
+@pytest.mark.parametrize("fault", ["busy", "breaks"])
+def test_a_store_that_is_busy_for_a_moment_is_asked_again(s3: S3Server, tmp_path: Path, fault: Fault) -> None:
+    bucket = s3.bucket()
+    with faulty_store(s3, {"item.json": Trouble(fault, times=12), "video.mp4": Trouble(fault, times=12)}) as store:
+        output = Store(f"s3://{bucket}/out", store.storage_options, FEW)
+        noted = Retries()
+        with noting(noted):
+            output.put_bytes("item.json", b"{}")
+            (tmp_path / "video.mp4").write_bytes(b"video")
+            output.put_file(tmp_path / "video.mp4", "video.mp4")
+            assert output.get_bytes("item.json") == b"{}"
+    assert s3.keys(bucket) == {"out/item.json", "out/video.mp4"}
+    # The client tries five to ten times within one of ours.
+    assert 2 <= noted.count <= 4
+    assert "item.json" in noted.message or "video.mp4" in noted.message
+
+
+def test_a_store_that_stays_busy_fails_after_the_last_attempt(s3: S3Server) -> None:
+    with faulty_store(s3, {"item.json": Trouble("busy")}) as store:
+        output = Store(f"s3://{s3.bucket()}/out", store.storage_options, FEW)
+        noted = Retries()
+        with noting(noted), pytest.raises(StorageError, match=r"writing .*item\.json failed"):
+            output.put_bytes("item.json", b"{}")
+    assert noted.count == 2
+
+
+def test_a_store_that_refuses_is_not_asked_again(s3: S3Server) -> None:
+    with faulty_store(s3, {"item.json": Trouble("refuses")}) as store:
+        output = Store(f"s3://{s3.bucket()}/out", store.storage_options, FEW)
+        with pytest.raises(StorageError, match="PermissionError"):
+            output.put_bytes("item.json", b"{}")
+        assert store.asked["item.json"] == 1
