@@ -37,6 +37,15 @@ class InputLimits(Settings):
     max_media_seconds: float = Field(4 * 3600.0, gt=0)
 
 
+class CacheSettings(Settings):
+    """What becomes of crops, features and motion, which a later run may want again."""
+
+    keep: bool = Field(True, description="false: they are removed at the end of the run")
+    max_bytes: int = Field(
+        20_000_000_000, ge=0, description="size at the end of a run; the least recently used go first"
+    )
+
+
 class StageResources(Settings):
     """What each actor of a stage gets from Ray. Unset fields are filled from the machine at the plan."""
 
@@ -106,6 +115,7 @@ class RunSettings(Settings):
     # output, limits, machines
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()
+    cache: CacheSettings = CacheSettings()
     resources: Resources = Resources()
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="fsspec options by protocol, e.g. {s3: {endpoint_url: ...}}"

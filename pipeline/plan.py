@@ -134,6 +134,7 @@ def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
         "mode": mode,
         "crop": crop,
         "max_seconds": settings.max_seconds,
+        "precision": settings.precision,
         "batch_size": settings.batch_size,
         "compile": settings.compile,
         "video": settings.video.model_dump(),

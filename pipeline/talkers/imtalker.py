@@ -24,10 +24,20 @@ from imtalker.presets import Preset, build_seeded, find_preset
 from imtalker.safetensors_files import read_config
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.talker import Arrays, MotionRequest, TalkerInfo
+from pipeline.talker import Arrays, MotionRequest, TalkerInfo, Uses
 from pipeline.weights import FEATURE_PARTS, PARTS, ModelFiles, locate, sha256_of
 
 _VERSION = 2
+
+_USES = {
+    # Motion codes are computed in float32 by networks that are not compiled, but packed otherwise beside compiled ones.
+    "portrait": Uses(("renderer",), ("batch_size", "compile")),
+    "driver": Uses(("renderer",), ("batch_size", "compile")),
+    # An audio encoder inside the generator's file wins over one beside it.
+    "audio": Uses(("generator", "wav2vec2"), ("items_in_flight",)),
+    "motion": Uses(("generator",), ("items_in_flight",)),
+    "render": Uses(("renderer",), ("precision", "batch_size", "compile")),
+}
 
 _GPU_ITEMS_IN_FLIGHT = 32
 """Enough to fill a large GPU; on CPUs a batch gains little and unused rows cost as much as used ones."""
@@ -46,6 +56,7 @@ def info(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
         weights="random" if preset.weights == "seeded" else preset.weights,
         weights_sha256=sha256_of(files),
         features_only=features_only,
+        uses=_USES,
     )
 
 
