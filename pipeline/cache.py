@@ -105,7 +105,8 @@ class Cache:
         return self._uses
 
     def _note(self, uses: Mapping[str, float]) -> None:
-        known = {key: at for key, at in self._last_uses().items() if key in self.results} | uses
+        known = {key: at for key, at in self._last_uses().items() if key in self.results}
+        known.update(uses)
         columns: dict[str, list[Any]] = {"key": list(known), "used_at": list(known.values())}
         buffer = io.BytesIO()
         pq.write_table(pa.table(columns), buffer, compression="zstd")

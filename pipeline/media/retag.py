@@ -8,6 +8,9 @@ from typing import Any
 
 import av
 
+_MUXER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+"""What a reader tells of the file's form among its tags; the muxer writes it by itself."""
+
 
 def retag(source: Path, target: Path, tags: Mapping[str, str]) -> None:
     """Copy an MP4 of `pipeline.media.encode` packet by packet; ``tags`` are laid over its own.
@@ -18,7 +21,8 @@ def retag(source: Path, target: Path, tags: Mapping[str, str]) -> None:
         av.open(str(source)) as found,
         av.open(str(target), "w", format="mp4", container_options={"movflags": "use_metadata_tags+faststart"}) as made,
     ):
-        made.metadata.update({**found.metadata, **tags})
+        own = {name: value for name, value in found.metadata.items() if name not in _MUXER_TAGS}
+        made.metadata.update({**own, **tags})
         streams: dict[int, Any] = {}
         for stream in (*found.streams.video, *found.streams.audio):
             streams[stream.index] = made.add_stream_from_template(stream)
