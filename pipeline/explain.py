@@ -57,7 +57,19 @@ def explanation_text(known: Mapping[str, Any]) -> str:
         lines.append(f"  {error['kind']} error in {error['stage']}: {error['message']}")
         lines += [f"  what to do: {error['hint']}"] if error["hint"] else []
         lines += [f"  | {text}" for text in error["trace"].splitlines()]
-    for name in ("first", "last", "committed", "mode", "seed", "model", "weights", "precision", "version", "record"):
+    for name in (
+        "first",
+        "last",
+        "committed",
+        "copied_from",
+        "mode",
+        "seed",
+        "model",
+        "weights",
+        "precision",
+        "version",
+        "record",
+    ):
         if known.get(name) is not None:
             lines.append(f"{name:<12}{known[name]}")
     for role, uri in (known.get("uris") or known["row"]).items():
@@ -94,6 +106,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "first": record.started_at,
         "last": clock_time(max(ended)) if ended else record.finished_at,
         "committed": record.finished_at,
+        "copied_from": record.copied_from,
         "mode": record.mode,
         "seed": record.seed,
         "inputs": {role: value.model_dump() for role, value in record.inputs.items()},

@@ -272,7 +272,7 @@ def test_over_the_limit_what_was_used_last_stays(again: tuple[str, Path]) -> Non
     new = {path for path in (output / "cache").rglob("*.npz")} - before
     assert len(new) == 1
     limit = summary.cache.size_bytes - 1
-    plan, summary = planned_and_run(manifest, output, changed(cfg_scale=1.5, cache={"max_bytes": limit}))
+    _, summary = planned_and_run(manifest, output, changed(cfg_scale=1.5, cache={"max_bytes": limit}))
     assert sum(summary.cache.dropped.values()) == 1
     assert summary.cache.size_bytes <= limit
     left = {path for path in (output / "cache").rglob("*.npz")}
