@@ -191,7 +191,7 @@ def test_moved_and_doubled_files_are_known_by_their_content(again: tuple[str, Pa
     _, output = again
     for name in ("ana.png", "english.wav"):
         shutil.copy(demo(name), tmp_path / name)
-    moved = {**AUDIO_ROW, "image": str(tmp_path / "ana.png"), "audio": str(tmp_path / "english.wav")}
+    moved = {**AUDIO_ROW, "id": "moved", "image": str(tmp_path / "ana.png"), "audio": str(tmp_path / "english.wav")}
     manifest = write_manifest(tmp_path, [moved, DRIVER_ROW])
     plan = plan_of(manifest, output)
     assert plan.forecast.stages["crop"].compute == 1, "never seen under this name"
