@@ -83,7 +83,8 @@ def run(
     flags = {"manifest": manifest, "output": output, "limit": limit, "retry": retry, "ray.address": address}
     job = job_from(config, flags, settings or {})
     if dry_run:
-        _show(plan_job(job).summary(), as_json)
+        plan = plan_job(job)
+        typer.echo(json.dumps(plan.as_dict(), indent=1) if as_json else "\n".join(plan.lines()))
         return
     with _progress(job.settings.progress_seconds) as progress:
         summary = run_job(job, progress)

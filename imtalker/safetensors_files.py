@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -31,6 +32,24 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+
+
+def tensors_sha256(path: Path, prefix: str) -> str | None:
+    """SHA-256 of the tensors whose names begin with ``prefix``, their names, types and shapes; None if there is none.
+
+    Raises CheckpointError as `read_safetensors` does.
+    """
+    digest = hashlib.sha256()
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = sorted(name for name in file.keys() if name.startswith(prefix))  # noqa: SIM118  (no mapping)
+            for name in names:
+                tensor = file.get_tensor(name).contiguous()
+                digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+                digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+    return digest.hexdigest() if names else None
 
 
 def read_metadata(path: Path) -> dict[str, str]:

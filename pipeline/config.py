@@ -56,6 +56,15 @@ class RetrySettings(Settings):
     longest_wait_s: float = Field(30.0, ge=0)
 
 
+class CacheSettings(Settings):
+    """What becomes of crops, features and motion, which a later run may want again."""
+
+    keep: bool = Field(True, description="false: they are removed at the end of the run")
+    max_bytes: int = Field(
+        20_000_000_000, ge=0, description="size at the end of a run; the least recently used go first"
+    )
+
+
 class StageResources(Settings):
     """What each actor of a stage gets from Ray. Unset fields are filled from the machine at the plan."""
 
@@ -126,6 +135,7 @@ class RunSettings(Settings):
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()
     retries: RetrySettings = RetrySettings()
+    cache: CacheSettings = CacheSettings()
     resources: Resources = Resources()
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="fsspec options by protocol, e.g. {s3: {endpoint_url: ...}}"

@@ -61,7 +61,19 @@ def explanation_text(known: Mapping[str, Any]) -> str:
         times = "once" if retries["count"] == 1 else f"{retries['count']} times"
         when = " to ".join(dict.fromkeys(clock_time(retries[end]) for end in ("first", "last")))
         lines.append(f"  tried again {times} in {stage} ({when}): {retries['message']}")
-    for name in ("first", "last", "committed", "mode", "seed", "model", "weights", "precision", "version", "record"):
+    for name in (
+        "first",
+        "last",
+        "committed",
+        "copied_from",
+        "mode",
+        "seed",
+        "model",
+        "weights",
+        "precision",
+        "version",
+        "record",
+    ):
         if known.get(name) is not None:
             lines.append(f"{name:<12}{known[name]}")
     for role, uri in (known.get("uris") or known["row"]).items():
@@ -100,6 +112,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "first": record.started_at,
         "last": clock_time(max(ended)) if ended else record.finished_at,
         "committed": record.finished_at,
+        "copied_from": record.copied_from,
         "mode": record.mode,
         "seed": record.seed,
         "inputs": {role: value.model_dump() for role, value in record.inputs.items()},

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pipeline.config import RunSettings
+from pipeline.stages import STAGE_VERSIONS
 from pipeline.talker import TalkerInfo
 
 
@@ -24,6 +25,11 @@ def model_facts(info: TalkerInfo, settings: RunSettings) -> dict[str, Any]:
         "weights": info.weights_sha256,
         "precision": settings.precision,
     }
+
+
+def versions(info: TalkerInfo) -> dict[str, int]:
+    """Versions of the code that shapes results: of the model's, and of each stage's."""
+    return {"model": info.version, **STAGE_VERSIONS}
 
 
 def cache_key(stage: str, facts: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
-from pipeline.fingerprint import digest
+from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
 from pipeline.retry import Retries
 from pipeline.storage import Store
@@ -38,7 +38,7 @@ class Record(BaseModel):
     error: ErrorRecord | None = None
     flags: list[str] = Field(default_factory=list)
     request: str | None = Field(None, description="fingerprint of the request: row, settings, model")
-    fingerprint: str | None = Field(None, description="fingerprint of the request and the content of its inputs")
+    fingerprint: str | None = Field(None, description="of the inputs' content, settings, weights and code: no names")
     mode: str | None = None
     seed: int | None = None
     cfg_scale: float | None = None
@@ -47,6 +47,7 @@ class Record(BaseModel):
     model: str | None = None
     weights: str | None = None
     weights_sha256: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, int] = Field(default_factory=dict, description="of the model's code and of each stage's")
     precision: str | None = None
     uris: dict[str, str] = Field(default_factory=dict, description="files that the row named, by role")
     inputs: dict[str, Input] = Field(default_factory=dict)
@@ -59,6 +60,7 @@ class Record(BaseModel):
     workers: dict[str, Worker] = Field(default_factory=dict)
     computed: list[str] = Field(default_factory=list)
     retries: dict[str, Retries] = Field(default_factory=dict, description="what had to be tried again, by stage")
+    copied_from: str | None = Field(None, description="item whose video of the same fingerprint this one's is")
     finished_at: str | None = None
     version: str | None = Field(None, description="version of this program")
     fence: int | None = Field(None, description="token of the lease of the run that wrote it")
@@ -124,6 +126,7 @@ class Record(BaseModel):
             model=info.model,
             weights=info.weights,
             weights_sha256=info.weights_sha256,
+            versions=versions(info),
             precision=(task.video or {}).get("precision", settings.precision),
             uris=task.uris,
             inputs=read | task.inputs,

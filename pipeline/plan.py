@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from manifests.reader import Manifest
 from manifests.row import Row
+from pipeline.cache import Cache
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorKind, ErrorRecord, Retry
 from pipeline.fetch import UNKNOWN, identities
 from pipeline.fingerprint import digest, model_facts
+from pipeline.forecast import Forecast, Forecaster
+from pipeline.history import History
 from pipeline.ledger import Ledger
 from pipeline.record_index import Outcome, RecordIndex, identities_text
+from pipeline.stage_facts import StageFacts
 from pipeline.stages import STAGE_VERSIONS
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetKind, AssetTask, ItemTask, Mode
@@ -26,12 +30,14 @@ _URI_ROLES = ("image", "audio", "driver", "pose", "camera", "gaze")
 
 @dataclass
 class Plan:
-    """Every row of the manifest is in exactly one of ``items``, ``invalid``, ``done`` and ``skipped``."""
+    """Every row of the manifest is in exactly one of ``items``, ``copies``, ``invalid``, ``done`` and ``skipped``."""
 
     assets: dict[str, AssetTask] = field(default_factory=dict)
     """Distinct portraits, recordings and drivers that ``items`` need, by key."""
     items: list[ItemTask] = field(default_factory=list)
     """What has to be made."""
+    copies: list[tuple[ItemTask, str]] = field(default_factory=list)
+    """Items whose video is there under another request, as that of another id; each with the key of its record."""
     invalid: list[tuple[Row, ErrorRecord]] = field(default_factory=list)
     """Rows that can't be attempted."""
     told: set[int] = field(default_factory=set)
@@ -40,11 +46,13 @@ class Plan:
     """Rows whose record still holds, by row: what kind of failure it is, None for ok."""
     skipped: dict[int, str] = field(default_factory=dict)
     """Why a row is not attempted in this run, by row."""
+    forecast: Forecast = field(default_factory=Forecast)
 
     def summary(self) -> dict[str, int]:
         kinds = [asset.kind for asset in self.assets.values()]
         return {
             "to_make": len(self.items),
+            "to_copy": len(self.copies),
             "already_done": len(self.done),
             "invalid": len(self.invalid),
             "skipped": len(self.skipped),
@@ -52,6 +60,14 @@ class Plan:
             "recordings": kinds.count("audio"),
             "drivers": kinds.count("driver"),
         }
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.summary(), **self.forecast.as_dict()}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        counts = [f"{name.replace('_', ' '):<14}{value}" for name, value in self.summary().items()]
+        return [*counts, *self.forecast.lines()]
 
 
 def make_plan(
@@ -62,11 +78,14 @@ def make_plan(
     *,
     limit: int | None = None,
     retry: Retry | None = None,
+    gone: Collection[str] = (),
+    cache: Cache | None = None,
 ) -> Plan:
     """Compare the manifest with the records of earlier runs.
 
     ``limit`` is how many of the manifest's first rows are attempted; later rows are skipped unless they are ok
-    already. No input is read, only looked up. Raises CannotRun when the records can't be read.
+    already. ``gone`` are keys of records whose videos are not what those say; ``cache`` is the output's. No input is
+    read, only looked up. Raises CannotRun when the records can't be read.
     """
     plan = Plan()
     asks: list[_Ask] = []
@@ -84,7 +103,8 @@ def make_plan(
             plan.skipped[row.index] = "limit"
     again = REDONE if retry is None else frozenset(get_args(ErrorKind)) if retry == "failed" else REDONE | {retry}
     keys = {ask.row.id for ask in asks} | {row.key for row, _ in plan.invalid}
-    records = RecordIndex(ledger.store).outcomes(keys)
+    index = RecordIndex(ledger.store)
+    records = index.outcomes(keys)
     for row, error in plan.invalid:
         told = records.get(row.key)
         if told is not None and told.request == problem_fingerprint(error):
@@ -92,14 +112,17 @@ def make_plan(
     # Beyond the limit nothing but what may be ok already is worth looking up.
     looked_up = [ask for ask in asks if attempted(ask.row) or _is_ok(records.get(ask.row.id), ask.request)]
     seen = identities((uri for ask in looked_up for uri in ask.inputs.values()), settings.storage_options)
+    wanted: list[tuple[_Ask, dict[str, str | None]]] = []
     for ask in looked_up:
         record = records.get(ask.row.id)
         marks = {role: seen[uri] for role, uri in ask.inputs.items()}
         if record is not None and _holds(record, ask.request, marks, settings, again):
             plan.done[ask.row.index] = record.error_kind
         elif attempted(ask.row):
-            plan.items.append(_item(ask, settings, marks, plan.assets))
-    known = {*plan.done, *(item.index for item in plan.items)}
+            wanted.append((ask, marks))
+    _Making(plan, settings, info, cache or Cache(ledger.store, settings.cache)).add(wanted, index, gone)
+    made = (*plan.items, *(item for item, _ in plan.copies))
+    known = {*plan.done, *(item.index for item in made)}
     plan.skipped |= {ask.row.index: "limit" for ask in asks if ask.row.index not in known}
     return plan
 
@@ -134,6 +157,7 @@ def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
         "mode": mode,
         "crop": crop,
         "max_seconds": settings.max_seconds,
+        "precision": settings.precision,
         "batch_size": settings.batch_size,
         "compile": settings.compile,
         "video": settings.video.model_dump(),
@@ -180,23 +204,82 @@ def _holds(
     return record.error_kind not in again and record.limits == digest(settings.limits.model_dump())
 
 
-def _item(ask: _Ask, settings: RunSettings, seen: dict[str, str | None], assets: dict[str, AssetTask]) -> ItemTask:
+class _Making:
+    """Tasks for what is to be made, by what earlier runs have left."""
+
+    def __init__(self, plan: Plan, settings: RunSettings, info: TalkerInfo, cache: Cache) -> None:
+        self._plan, self._settings, self._info, self._cache = plan, settings, info, cache
+        self._facts = StageFacts(settings, info)
+        self._assets: dict[str, tuple[AssetTask, str | None, str]] = {}
+        """Each with the content of its file, if that is known, and the first item that wants it."""
+
+    def add(
+        self, wanted: Sequence[tuple[_Ask, dict[str, str | None]]], index: RecordIndex, gone: Collection[str]
+    ) -> None:
+        plan, history = self._plan, History()
+        if wanted:
+            ids = {ask.row.id for ask, _ in wanted}
+            history = History.read(index, ids, {uri for ask, _ in wanted for uri in ask.inputs.values()})
+        items: list[tuple[ItemTask, Mapping[str, str] | None]] = []
+        for ask, marks in wanted:
+            found = {role: history.content(uri, marks[role]) for role, uri in ask.inputs.items()}
+            contents = {role: content for role, content in found.items() if content is not None}
+            known = contents if len(contents) == len(found) else None
+            item = _item(ask, self._settings, marks, found)
+            source = None if known is None else self._copied(item, known, history, gone)
+            if source is not None:
+                plan.copies.append((item, source))
+                continue
+            plan.items.append(item)
+            items.append((item, known))
+            self._share(item, found, known)
+        plan.assets = {key: asset for key, (asset, _, _) in self._assets.items()}
+        reused = len(plan.copies) + sum(kind is None for kind in plan.done.values())
+        forecaster = Forecaster(self._settings, self._info, self._cache, history)
+        plan.forecast = forecaster.forecast(self._assets.values(), items, reused)
+
+    def _copied(
+        self, item: ItemTask, contents: Mapping[str, str], history: History, gone: Collection[str]
+    ) -> str | None:
+        """The record of the same video, its own before another's."""
+        keys = [key for key in history.videos(self._facts.fingerprint(item, contents)) if key not in gone]
+        return item.key if item.key in keys else min(keys, default=None)
+
+    def _share(self, item: ItemTask, contents: Mapping[str, str | None], known: Mapping[str, str] | None) -> None:
+        """One asset for all items that name the same file in the same use, or other files of the same content."""
+        for role, wish in (("image", item.portrait), ("audio", item.audio), ("driver", item.driver)):
+            if wish is None:
+                continue
+            if role == "audio" and known is not None and wish.needs_features:
+                wish.needs_features = self._facts.motion_key(item, known) not in self._cache
+            first, *_ = self._assets.setdefault(wish.key, (wish, contents[role], item.key))
+            first.needs_features |= wish.needs_features
+            if first.uri == wish.uri:
+                setattr(item, "portrait" if role == "image" else role, first)
+
+
+def _item(
+    ask: _Ask, settings: RunSettings, seen: dict[str, str | None], contents: Mapping[str, str | None]
+) -> ItemTask:
+    """The task of a row; files are told apart by their content where it is known, else by their name."""
     row, mode, inputs, crop = ask.row, ask.mode, ask.inputs, ask.crop
-    portrait = _asset(
-        assets, "portrait", inputs["image"], crop=crop is not None, crop_rule=crop["rule"] if crop else "audio"
-    )
-    audio = driver = None
-    if "audio" in inputs:
-        audio = _asset(assets, "audio", inputs["audio"], needs_features=mode == "audio")
-    if "driver" in inputs:
-        driver = _asset(assets, "driver", inputs["driver"])
+
+    def asset(kind: AssetKind, role: str, **use: Any) -> AssetTask | None:
+        if role not in inputs:
+            return None
+        key = digest([kind, contents[role] or inputs[role], use.get("crop"), use.get("crop_rule")])
+        return AssetTask(key=key, kind=kind, uri=inputs[role], **use)
+
+    portrait = asset("portrait", "image", crop=crop is not None, crop_rule=crop["rule"] if crop else "audio")
+    assert portrait is not None  # noqa: S101  (a row without one has a problem)
+    audio = asset("audio", "audio", needs_features=mode == "audio")
     return ItemTask(
         key=row.id,
         index=row.index,
         mode=mode,
         portrait=portrait,
         audio=audio,
-        driver=driver,
+        driver=asset("driver", "driver"),
         pose=inputs.get("pose"),
         camera=inputs.get("camera"),
         gaze=inputs.get("gaze"),
@@ -208,21 +291,3 @@ def _item(ask: _Ask, settings: RunSettings, seen: dict[str, str | None], assets:
         identities=seen,
         flags=["lips_not_from_audio"] if mode == "driver" and audio else [],
     )
-
-
-def _asset(
-    assets: dict[str, AssetTask],
-    kind: AssetKind,
-    uri: str,
-    *,
-    crop: bool = False,
-    crop_rule: Any = "audio",
-    needs_features: bool = False,
-) -> AssetTask:
-    """The one asset for a file and the way it is used; made at its first mention."""
-    key = digest([kind, uri, crop, crop_rule])
-    asset = assets.setdefault(
-        key, AssetTask(key=key, kind=kind, uri=uri, crop=crop, crop_rule=crop_rule, needs_features=False)
-    )
-    asset.needs_features |= needs_features
-    return asset

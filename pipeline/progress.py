@@ -120,6 +120,12 @@ def summary_lines(summary: RunSummary) -> list[str]:
         lines.append(f"         ... and {summary.failed - len(summary.first_failures)} more")
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     lines.append(f"made     {summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} frames/s)")
+    cache = summary.cache
+    if cache.files or cache.dropped:
+        dropped = f"{sum(cache.dropped.values())} dropped ({cache.dropped_bytes / 1e6:.1f} MB)"
+        lines.append(f"cache    {cache.files} results kept ({cache.size_bytes / 1e6:.1f} MB), {dropped}")
+    if summary.copied:
+        lines.append(f"copied   {summary.copied} videos that were there under another id or another request")
     if summary.results:
         lines += [f"videos   {summary.output}/videos", f"results  {summary.results}"]
     if summary.weights == "random" and summary.frames:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ErrorKind
 from pipeline.ledger import Record, parse_record
+from pipeline.stage_facts import recorded_facts
 from pipeline.storage import Store
 
 FOLDER = "items/_index"
@@ -38,11 +39,16 @@ _SCHEMA = pa.schema(
         ("request", pa.string()),
         ("identities", pa.string()),
         ("limits", pa.string()),
+        ("fingerprint", pa.string()),
+        ("inputs", pa.string()),
+        ("made", pa.string()),
+        ("finished_at", pa.string()),
         ("record", pa.string()),
     ]
 )
 """``status`` and ``record`` are null for a JSON file that is no record."""
 _OUTCOME = ("status", "error_kind", "request", "identities", "limits")
+_ATTEMPT = ("status", "error_kind", "identities", "fingerprint", "inputs", "made", "finished_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,23 @@ class Outcome:
     identities: str
     """As `identities_text` gives them."""
     limits: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a plan wants to know of a record when something has changed."""
+
+    key: str
+    status: Literal["ok", "failed"]
+    error_kind: ErrorKind | None
+    identities: str
+    """As `identities_text` gives them."""
+    fingerprint: str | None
+    inputs: str
+    """JSON: role -> [URI, SHA-256]."""
+    made: str
+    """JSON: `recorded_facts`."""
+    finished_at: str | None
 
 
 def identities_text(identities: Mapping[str, str | None]) -> str:
@@ -81,6 +104,13 @@ class RecordIndex:
                 if facts[0] is not None and key in keys:
                     found[key] = Outcome(*facts)
         return found
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Every record that can be read, in any order. Raises `StorageError`."""
+        for table in self._tables(["key", *_ATTEMPT]):
+            for key, status, *facts in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                if status is not None:
+                    yield Attempt(key, status, *facts)
 
     def records(self, keys: Collection[str] | None = None) -> Iterator[tuple[str, Record]]:
         """Every record that can be read, or those of ``keys``, in any order; a few at a time are held in memory.
@@ -221,5 +251,9 @@ def _row(key: str, mark: str, data: bytes) -> dict[str, Any]:
         "request": record.request,
         "identities": identities_text(record.identities),
         "limits": record.limits,
+        "fingerprint": record.fingerprint,
+        "inputs": json.dumps({role: [given.uri, given.sha256] for role, given in record.inputs.items()}),
+        "made": json.dumps(recorded_facts(record), sort_keys=True),
+        "finished_at": record.finished_at,
         "record": data.decode(),
     }

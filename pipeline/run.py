@@ -12,11 +12,14 @@ from manifests.errors import ManifestError
 from manifests.reader import Manifest, read_manifest
 from manifests.row import Row
 from pipeline import talker
+from pipeline.cache import Cache
 from pipeline.claims import Claims
 from pipeline.compaction import Compactor
 from pipeline.config import RunSettings
+from pipeline.copies import Copies
 from pipeline.errors import CannotRun, ErrorRecord, Retry
 from pipeline.execute import Context, Executor, lost, through
+from pipeline.forecast import announced
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
 from pipeline.plan import Plan, make_plan, problem_fingerprint
@@ -79,21 +82,29 @@ def run(
         # Left by a run that was killed.
         index.compact(many=MANY_LOOSE)
         ledger = Ledger(store)
-        plan = make_plan(manifest, settings, info, ledger, limit=limit, retry=retry)
+        work = Work()
+        committed = _Committed(ledger, Compactor(index), lease, settings, info, work)
+        cache = Cache(store, settings.cache)
+        plan = make_plan(manifest, settings, info, ledger, limit=limit, retry=retry, cache=cache)
         _announce(plan, progress)
+        gone: set[str] = set()
+        while plan.copies and (missing := _make_copies(plan, committed, index, progress)):
+            # What can't be copied has to be made, and that was not planned.
+            gone |= missing
+            plan = make_plan(manifest, settings, info, ledger, limit=limit, retry=retry, gone=gone, cache=cache)
+            _announce(plan, progress)
         for row, error in plan.invalid:
             if row.index in plan.told:
                 continue
             ledger.write(_unattempted(row, error, lease), key=row.key)
-        work = Work()
         if plan.items:
             with open_executor(Context(settings, info, store.uri)) as executor:
                 assets = _make_assets(plan, executor, progress, lease, Claims(store, "asset"))
                 work.count_assets(assets.values())
-                committed = _Committed(ledger, Compactor(index), lease, settings, info, work)
                 _make_items(plan, assets, committed, executor, progress, Claims(store, "item"))
         lease.confirm()
         index.compact()
+        work.cache = cache.end(work.used)
         return finish(manifest, plan, work, store, settings, info, time.monotonic() - started)
 
 
@@ -101,9 +112,10 @@ def _announce(plan: Plan, progress: RunProgress) -> None:
     facts = plan.summary()
     progress.say(
         f"plan: {facts['to_make']} to make ({facts['portraits']} portraits, {facts['recordings']} recordings, "
-        f"{facts['drivers']} drivers), {facts['already_done']} done already, {facts['invalid']} rows that can't be "
-        f"attempted, {facts['skipped']} skipped"
+        f"{facts['drivers']} drivers), {facts['to_copy']} to copy, {facts['already_done']} done already, "
+        f"{facts['invalid']} rows that can't be attempted, {facts['skipped']} skipped"
     )
+    progress.say(announced(plan.forecast))
 
 
 def _unattempted(row: Row, error: ErrorRecord, lease: Lease) -> Record:
@@ -116,6 +128,19 @@ def _unattempted(row: Row, error: ErrorRecord, lease: Lease) -> Record:
         finished_at=now(),
         fence=lease.token,
     )
+
+
+def _make_copies(plan: Plan, committed: _Committed, index: RecordIndex, progress: RunProgress) -> set[str]:
+    """Items whose video is there already; returns the records whose video is not."""
+    for item, _ in plan.copies:
+        item.fence = committed.lease.token
+
+    def keep(item: ItemTask) -> None:
+        committed.note_copy(item)
+        progress.advance(failed=item.error is not None)
+
+    progress.begin("copies", len(plan.copies))
+    return Copies(committed.ledger, index, committed.settings, committed.info).make(plan.copies, keep)
 
 
 def _make_assets(
@@ -155,6 +180,11 @@ class _Committed:
     def note(self, item: ItemTask) -> None:
         self.lease.check()
         self.work.count_item(item)
+        self.compactor.note(item.key)
+
+    def note_copy(self, item: ItemTask) -> None:
+        self.lease.check()
+        self.work.copied += item.error is None
         self.compactor.note(item.key)
 
 
@@ -200,6 +230,10 @@ def _attach(item: ItemTask, assets: dict[str, AssetTask]) -> None:
         if wanted is None:
             continue
         made = assets[wanted.key]
+        if made.uri != wanted.uri:
+            # Another file of the same content was read in its place.
+            read = made.input.model_copy(update={"uri": wanted.uri}) if made.input else None
+            made = made.model_copy(update={"uri": wanted.uri, "input": read})
         setattr(item, role, made)
         item.error = item.error or made.error
         if made.facts.get(SMALLER_BATCHES):

@@ -13,6 +13,9 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO, TypeVar
@@ -35,6 +38,9 @@ _PART_BYTES = 8 << 20
 
 _STAMPS = ("ETag", "etag", "generation", "LastModified", "updated", "mtime")
 """What listings of object stores call the marks of an object's version."""
+
+_DELETED_AT_ONCE = 1000
+_PATTERNS = frozenset("*?[")
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs"})
 """Protocols whose folders are prefixes of keys, and whose uploads take a part size."""
@@ -85,6 +91,15 @@ def _defaults(protocol: str) -> dict[str, Any]:
         client = {"max_pool_connections": 64, "retries": {"total_max_attempts": 1}}
         options |= {"default_block_size": _PART_BYTES, "config_kwargs": client}
     return options
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a listing says of a file."""
+
+    size: int
+    modified: float
+    """Unix time; 0 where the store does not say."""
 
 
 class Store:
@@ -217,6 +232,38 @@ class Store:
         files = ((info["name"].rpartition("/")[2], info) for info in infos if info["type"] == "file")
         return {f"{prefix}/{name}": _mark(info) for name, info in files if not _is_temporary(name)}
 
+    def files(self, prefix: str) -> dict[str, Stored]:
+        """Every file under the folder ``prefix``, however deep; object stores are asked for one listing."""
+        try:
+            path = self.path(prefix)
+            infos: dict[str, dict[str, Any]] = self._tried(
+                "listing", prefix, lambda: self.fs.find(path, detail=True), absent=True
+            )
+        except FileNotFoundError:
+            return {}
+        start = len(self.root.lstrip("/")) + 1
+        return {
+            path.lstrip("/")[start:]: Stored(int(info["size"] or 0), _modified(info))
+            for path, info in infos.items()
+            if info["type"] == "file" and not _is_temporary(path.rpartition("/")[2])
+        }
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove what is under each of ``keys``, and on a disk the folders that are empty then."""
+        left = list(keys)
+        for start in range(0, len(left), _DELETED_AT_ONCE):
+            some = left[start : start + _DELETED_AT_ONCE]
+            paths = [self.path(key) for key in some]
+            # Given many paths, fsspec takes [ and * in them for patterns.
+            if self.is_local or not _PATTERNS.isdisjoint(self.root):
+                for key in some:
+                    self.delete(key)
+            else:
+                with suppress(FileNotFoundError):
+                    self._tried("deleting", some[0], partial(self.fs.rm, paths), absent=True)
+            if self.is_local:
+                _remove_empty({Path(path).parent for path in paths}, Path(self.root))
+
     def delete(self, key: str) -> None:
         """Remove what is under ``key``, if there is anything."""
         path = self.path(key)
@@ -277,6 +324,25 @@ def _scanned(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
             if S_ISREG(stat.st_mode):
                 # A file that replaces another one was made beside it, so it has another inode.
                 yield f"{prefix}/{entry.name}", f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    """Unix time of a file's last change, whatever its listing calls it."""
+    found = next((info[name] for name in ("mtime", "LastModified", "updated") if info.get(name)), 0.0)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    return found.timestamp() if isinstance(found, datetime) else float(found)
+
+
+def _remove_empty(folders: set[Path], root: Path) -> None:
+    """Remove those folders, and those that they lie in, that hold nothing; ``root`` stays."""
+    while folders := {folder for folder in folders if folder.is_relative_to(root) and folder != root}:
+        emptied = set()
+        for folder in folders:
+            with suppress(OSError):
+                folder.rmdir()
+                emptied.add(folder.parent)
+        folders = emptied
 
 
 def _mark(info: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.reader import Manifest
+from pipeline.cache import CacheSummary
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.ledger import Record, now, results_row, skipped_row
@@ -46,6 +47,9 @@ class RunSummary:
     """Failures by kind."""
     computed: dict[str, int]
     """How often each stage computed a result rather than reusing one."""
+    copied: int
+    """Items that got the video of another id or request, whose frames are the same."""
+    cache: CacheSummary
     frames: int
     seconds: float
     weights: str
@@ -67,13 +71,20 @@ class Work:
     computed: Counter[str] = field(default_factory=Counter)
     """How often each stage computed a result rather than reusing one."""
     frames: int = 0
+    copied: int = 0
+    used: set[str] = field(default_factory=set)
+    """Cached results that were made or read."""
+    cache: CacheSummary = field(default_factory=CacheSummary)
 
     def count_assets(self, assets: Iterable[AssetTask]) -> None:
         for asset in assets:
             self.computed.update(asset.computed)
+            self.used.update(key for key in (asset.picture, asset.arrays) if key is not None)
 
     def count_item(self, item: ItemTask) -> None:
         self.computed.update({*item.computed} & {"motion", "render"})
+        if item.motion is not None:
+            self.used.add(item.motion)
         if item.video is not None and item.error is None:
             self.frames += item.video["frames"]
 
@@ -123,10 +134,12 @@ def _rows(manifest: Manifest, plan: Plan, index: RecordIndex) -> Iterator[_Place
         yield placed(at, skipped_row(manifest.rows[at].id, reason))
     for row, error in plan.invalid:
         yield failed(row.index, error)
-    attempted = {manifest.rows[at].key: at for at in (*plan.done, *(item.index for item in plan.items))}
+    copied = {item.index for item, _ in plan.copies}
+    made = (*copied, *(item.index for item in plan.items))
+    attempted = {manifest.rows[at].key: at for at in (*plan.done, *made)}
     for key, record in index.records(attempted.keys()):
         at = attempted.pop(key)
-        yield placed(at, results_row(record, reused=at in plan.done and record.status == "ok"))
+        yield placed(at, results_row(record, reused=(at in plan.done or at in copied) and record.status == "ok"))
     for key, at in attempted.items():
         message = f"the record can't be read back: {index.url(key)}"
         yield failed(at, ErrorRecord("infrastructure", "render", message, "run again"))
@@ -175,6 +188,8 @@ def _summary(rows: int, tally: _Tally, work: Work, store: Store, info: TalkerInf
         reused=tally.reused,
         errors=dict(tally.errors),
         computed=dict(work.computed),
+        copied=work.copied,
+        cache=work.cache,
         frames=work.frames,
         seconds=round(seconds, 2),
         weights=info.weights,
@@ -198,7 +213,7 @@ def _run_json(manifest: Manifest, settings: RunSettings, info: TalkerInfo, plan:
         "manifest": manifest.uri,
         "settings": settings.model_dump(exclude={"storage_options"}),
         "model": asdict(info),
-        "plan": plan.summary(),
+        "plan": plan.as_dict(),
         "summary": summary.as_dict(),
         "versions": {
             "python": platform.python_version(),

@@ -20,6 +20,16 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Uses:
+    """What of a run shapes the result of one of a model's steps; a change of anything else leaves it as it was."""
+
+    parts: tuple[str, ...] | None = None
+    """Parts of the weights; None for all of them."""
+    settings: tuple[str, ...] = ("precision", "batch_size", "compile", "items_in_flight")
+    """Settings of its numerics, by name."""
+
+
+@dataclass(frozen=True)
 class TalkerInfo:
     """What a run needs to know of a model before it loads any weights."""
 
@@ -35,6 +45,9 @@ class TalkerInfo:
     weights_sha256: dict[str, str] = field(default_factory=dict)
     features_only: bool = False
     """Whether portraits, recordings and drivers are encoded and no more: what makes motion need not be there."""
+    uses: dict[str, Uses] = field(default_factory=dict)
+    """By step: ``portrait``, ``audio`` and ``driver`` (encoding them), ``motion``, ``render``. A step that is not named
+    uses everything."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class AssetTask(Task):
     """False for a recording that only gives its sound."""
     # filled in on the way
     input: Input | None = None
-    picture: str | None = Field(None, description="store key of the cropped portrait")
+    picture: str | None = Field(None, description="store key of the cropped portrait, or of the look at the driver")
     arrays: str | None = Field(None, description="store key of codes, features or motion")
     frames: int | None = Field(None, description="length at the model's frame rate")
     samples: int | None = Field(None, description="length at 16 kHz")

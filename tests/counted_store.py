@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage import StorageError, Store
+from pipeline.storage import StorageError, Store, Stored
 
 _PAGE = 1000
 """Keys that one call of an object store lists."""
@@ -56,6 +56,12 @@ class CountedStore(Store):
     def marks(self, prefix: str) -> dict[str, str]:
         self._count("list")
         found = super().marks(prefix)
+        self.calls["list"] += len(found) // _PAGE
+        return found
+
+    def files(self, prefix: str) -> dict[str, Stored]:
+        self._count("list")
+        found = super().files(prefix)
         self.calls["list"] += len(found) // _PAGE
         return found
 

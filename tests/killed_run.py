@@ -5,8 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def _run(manifest: str, output: str, call: int | None) -> None:
 def _die_at(call: int) -> None:
     """Kill this process before the storage call of that number, or in it: when a local file is to get its name."""
     asked = 0
-    reported: Callable[..., AbstractContextManager[None]] = Store._reported
+    tried: Callable[..., Any] = Store._tried
     replace: Callable[[Path, Any], Path] = Path.replace
 
     def count() -> None:
@@ -72,15 +71,13 @@ def _die_at(call: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         asked += 1
 
-    @contextmanager
-    def counted(self: Store, doing: str, key: str, **options: Any) -> Iterator[None]:
+    def counted(self: Store, *args: Any, **options: Any) -> Any:
         count()
-        with reported(self, doing, key, **options):
-            yield
+        return tried(self, *args, **options)
 
     def counted_replace(self: Path, target: Any) -> Path:
         count()
         return replace(self, target)
 
-    Store._reported = counted  # type: ignore[method-assign, assignment]
+    Store._tried = counted  # type: ignore[method-assign]
     Path.replace = counted_replace  # type: ignore[method-assign, assignment]

@@ -22,7 +22,15 @@ from jobs.schema import Job, RayOptions, RuntimeEnv, parse_job
 from manifests.schema import BY_NAME
 from pipeline.avatars.states import STATES_SCHEMA
 from pipeline.avatars.tables import CLIPS_SCHEMA
-from pipeline.config import InputLimits, RenderResources, Resources, RetrySettings, RunSettings, VideoSettings
+from pipeline.config import (
+    CacheSettings,
+    InputLimits,
+    RenderResources,
+    Resources,
+    RetrySettings,
+    RunSettings,
+    VideoSettings,
+)
 from pipeline.errors import ErrorKind
 from pipeline.ledger import RESULTS_SCHEMA, Record
 from pipeline.training.audio import AudioSettings
@@ -190,7 +198,7 @@ def test_keys_of_a_job_file() -> None:
 
 def test_settings_and_their_defaults() -> None:
     text = section(ROOT / "docs" / "jobs.md", "Settings")
-    models = (RunSettings, VideoSettings, InputLimits, RetrySettings)
+    models = (RunSettings, VideoSettings, InputLimits, RetrySettings, CacheSettings)
     assert first_cells(text) == [name for model in models for name in model.model_fields]
     for name in (*Resources.model_fields, *RenderResources.model_fields):
         assert f"`{name}`" in text

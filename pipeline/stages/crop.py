@@ -7,11 +7,11 @@ import numpy as np
 from pipeline.config import RunSettings
 from pipeline.errors import InputError
 from pipeline.fetch import fetched
-from pipeline.fingerprint import cache_key
 from pipeline.media.crop_box import crop_around, cut
 from pipeline.media.faces import choose_face, load_detector
 from pipeline.media.image import resize_square
 from pipeline.media.reader import MediaReader
+from pipeline.stage_facts import StageFacts
 from pipeline.stages.base import Stage
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, Input
@@ -28,6 +28,7 @@ class CropStage(Stage[AssetTask]):
         super().__init__(settings, info, output, threads)
         self.media = MediaReader(settings.limits)
         self.media.warm()
+        self.facts = StageFacts(settings, info)
         self.detector = load_detector(settings.detector)
 
     def process(self, task: AssetTask) -> None:
@@ -39,10 +40,7 @@ class CropStage(Stage[AssetTask]):
     def _portrait(self, task: AssetTask) -> None:
         with fetched(task.uri, self.settings) as source:
             task.input = Input(uri=task.uri, size=source.size, sha256=source.sha256)
-            facts = {"version": self.version, "input": source.sha256, "resolution": self.info.resolution}
-            if task.crop:
-                facts |= {"rule": task.crop_rule, "face": self.settings.face, "detector": self.settings.detector}
-            task.picture = cache_key(self.name, facts)
+            task.picture = self.facts.crop_key(task, source.sha256)
             if self.store.exists(task.picture):
                 task.faces_seen = self._stored_faces(task.picture)
                 return
@@ -66,9 +64,14 @@ class CropStage(Stage[AssetTask]):
 
     def _driver(self, task: AssetTask) -> None:
         with fetched(task.uri, self.settings) as source:
+            task.picture = self.facts.crop_key(task, source.sha256)
+            if self.store.exists(task.picture):
+                return
             frames = self.media.sampled(source.path, DRIVER_LOOK_EVERY)
             if not any(self.detector.detect(frame, small=False) for frame in frames):
                 raise InputError(
                     f"no face found in any of the looked-at frames of {task.uri} (every {DRIVER_LOOK_EVERY}th)",
                     hint="give a driver that shows one upright face, or set driver_face: unchecked",
                 )
+            self.store.put_arrays(task.picture, {"has_face": np.array(True)})
+            task.computed.append(self.name)

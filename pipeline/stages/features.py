@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.config import RunSettings
 from pipeline.errors import InputError
 from pipeline.fetch import LocalInput, fetched
-from pipeline.fingerprint import cache_key, model_facts
 from pipeline.media.reader import MediaReader
+from pipeline.stage_facts import StageFacts
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
@@ -36,6 +35,7 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
         super().__init__(settings, info, output, threads)
         self.media = MediaReader(settings.limits)
         self.media.warm()
+        self.facts = StageFacts(settings, info)
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
 
@@ -58,8 +58,8 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
         self._keep(task, task.arrays, found)
 
     def _portrait(self, task: AssetTask) -> None:
-        assert task.picture is not None  # noqa: S101  (narrows the type: crop has run)
-        key = self._key(picture=task.picture)
+        assert task.picture is not None and task.input is not None  # noqa: S101  (narrows the types: crop has run)
+        key = self.facts.features_key(task, task.input.sha256)
         if not self._reuse(task, key):
             image = self.store.get_arrays(task.picture)["image"]
             self._keep(task, key, self.talker.encode_portrait(image))
@@ -72,13 +72,11 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
         if not task.needs_features:
             return None
         assert task.input is not None  # noqa: S101  (narrows the type)
-        key = self._key(audio=task.input.sha256, samples=task.samples, items_in_flight=self.settings.items_in_flight)
+        key = self.facts.features_key(task, task.input.sha256)
         return None if self._reuse(task, key) else waveform
 
     def _driver(self, task: AssetTask, source: LocalInput) -> None:
-        key = self._key(
-            driver=source.sha256, max_seconds=self.settings.max_seconds, batch_size=self.settings.batch_size
-        )
+        key = self.facts.features_key(task, source.sha256)
         if not self._reuse(task, key):
             reader = self.media.driver(source.path, self.info.resolution, self.settings.max_seconds)
             motion = self.talker.encode_driver(reader)
@@ -89,9 +87,6 @@ class FeaturesStage(BatchedStage[AssetTask, np.ndarray]):
         task.frames = max(len(array) for array in kept.values() if array.ndim)
         if task.frames == 0:
             raise InputError(f"{task.uri} has no video frames", hint="give a video with a picture track")
-
-    def _key(self, **facts: Any) -> str:
-        return cache_key(self.name, {"version": self.version, **model_facts(self.info, self.settings), **facts})
 
     def _reuse(self, task: AssetTask, key: str) -> bool:
         task.arrays = key

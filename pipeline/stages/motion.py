@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from pipeline.config import RunSettings
 from pipeline.controls import read_controls
+from pipeline.errors import ItemError
 from pipeline.fetch import fetched
-from pipeline.fingerprint import cache_key, digest, item_seed, model_facts
+from pipeline.fingerprint import item_seed
+from pipeline.stage_facts import CONTROLS, StageFacts
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, MotionRequest, Talker, TalkerInfo, load
 from pipeline.tasks import SMALLER_BATCHES, AssetTask, Input, ItemTask
-
-CONTROLS = ("pose", "camera", "gaze")
 
 
 class MotionStage(BatchedStage[ItemTask, MotionRequest]):
@@ -22,6 +22,7 @@ class MotionStage(BatchedStage[ItemTask, MotionRequest]):
 
     def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
         super().__init__(settings, info, output, threads)
+        self.facts = StageFacts(settings, info)
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
 
@@ -30,15 +31,17 @@ class MotionStage(BatchedStage[ItemTask, MotionRequest]):
             if asset is not None:
                 task.inputs[role] = input_of(asset)
         controls = self._controls(task)
+        contents = {role: given.sha256 for role, given in task.inputs.items()}
         if task.seed is None:
-            task.seed = item_seed(self.settings.seed, {role: i.sha256 for role, i in task.inputs.items()})
+            task.seed = item_seed(self.settings.seed, contents)
         task.frames = task.due_frames
-        task.fingerprint = digest({"request": task.request, "inputs": {r: i.sha256 for r, i in task.inputs.items()}})
+        task.fingerprint = self.facts.fingerprint(task, contents)
         if task.mode == "driver":
             assert task.driver is not None  # noqa: S101  (narrows the type)
             task.motion = task.driver.arrays
             return None
-        return self._request(task, controls)
+        task.motion = self.facts.motion_key(task, contents)
+        return None if self.store.exists(task.motion) else self._request(task, controls)
 
     def compute(self, works: Sequence[MotionRequest]) -> list[Arrays]:
         return self.talker.generate(works)
@@ -61,28 +64,23 @@ class MotionStage(BatchedStage[ItemTask, MotionRequest]):
                     controls |= read_controls(role, source.path, uri)
         return controls
 
-    def _request(self, task: ItemTask, controls: Arrays) -> MotionRequest | None:
-        """What is to be generated; None where an item has asked for the same before."""
-        assert task.audio is not None and task.audio.arrays is not None  # noqa: S101  (narrows the types)
-        assert task.portrait.arrays is not None and task.seed is not None  # noqa: S101
-        task.motion = cache_key(
-            self.name,
-            {
-                "version": self.version,
-                **model_facts(self.info, self.settings),
-                "portrait": task.portrait.arrays,
-                "audio": task.audio.arrays,
-                "controls": {role: task.inputs[role].sha256 for role in CONTROLS if role in task.inputs},
-                "seed": task.seed,
-                "cfg_scale": task.cfg_scale,
-                "nfe": task.nfe,
-                "items_in_flight": self.settings.items_in_flight,
-            },
-        )
-        if self.store.exists(task.motion):
-            return None
-        portrait, audio = (self.store.get_arrays(a) for a in (task.portrait.arrays, task.audio.arrays))
+    def _request(self, task: ItemTask, controls: Arrays) -> MotionRequest:
+        assert task.audio is not None and task.seed is not None  # noqa: S101  (narrows the types)
+        portrait, audio = self._kept(task.portrait), self._kept(task.audio)
         return MotionRequest(portrait, audio, task.seed, task.cfg_scale, task.nfe, controls)
+
+    def _kept(self, asset: AssetTask) -> Arrays:
+        """What was made of an asset. The plan leaves it out where the motion was there already."""
+        try:
+            if asset.arrays is not None:
+                return self.store.get_arrays(asset.arrays)
+        except FileNotFoundError:
+            pass
+        raise ItemError(
+            "infrastructure",
+            f"what was made of {asset.uri} is not in the cache: the file, or the cache, was changed during the run",
+            hint="run again",
+        )
 
 
 def input_of(asset: AssetTask) -> Input:

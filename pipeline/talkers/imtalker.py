@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeGuard
@@ -21,13 +21,26 @@ from imtalker.engine.precision import usable
 from imtalker.engine.sampler import MotionItem, MotionSampler
 from imtalker.engine.source import PreparedSource
 from imtalker.presets import Preset, build_seeded, find_preset
-from imtalker.safetensors_files import read_config
+from imtalker.safetensors_files import read_config, tensors_sha256
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.talker import Arrays, MotionRequest, TalkerInfo
+from pipeline.fingerprint import digest
+from pipeline.talker import Arrays, MotionRequest, TalkerInfo, Uses
 from pipeline.weights import FEATURE_PARTS, PARTS, ModelFiles, locate, sha256_of
 
 _VERSION = 2
+
+_ENCODER = "audio_encoder"
+"""Part of the weights: what hears, wherever it is stored."""
+
+_USES = {
+    # Motion codes are computed in float32 by networks that are not compiled, but packed otherwise beside compiled ones.
+    "portrait": Uses(("renderer",), ("batch_size", "compile")),
+    "driver": Uses(("renderer",), ("batch_size", "compile")),
+    "audio": Uses((_ENCODER,), ("items_in_flight",)),
+    "motion": Uses(("generator",), ("items_in_flight",)),
+    "render": Uses(("renderer",), ("precision", "batch_size", "compile")),
+}
 
 _GPU_ITEMS_IN_FLIGHT = 32
 """Enough to fill a large GPU; on CPUs a batch gains little and unused rows cost as much as used ones."""
@@ -38,14 +51,18 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def info(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
     """Raises CannotRun when published weights are missing, or files can't be used together."""
     preset, files = _sized(find_preset(settings.model), settings, features_only)
+    hashes = sha256_of(files)
+    if hashes:
+        hashes[_ENCODER] = _encoder_sha256(preset, files, hashes)
     return TalkerInfo(
         model=preset.name,
         version=_VERSION,
         resolution=preset.renderer.resolution,
         fps=int(preset.generator.fps),
         weights="random" if preset.weights == "seeded" else preset.weights,
-        weights_sha256=sha256_of(files),
+        weights_sha256=hashes,
         features_only=features_only,
+        uses=_USES,
     )
 
 
@@ -204,6 +221,19 @@ def _sized(preset: Preset, settings: RunSettings, features_only: bool) -> tuple[
             f"makes {codes[1]}; name two files that were trained together"
         )
     return preset, files
+
+
+def _encoder_sha256(preset: Preset, files: ModelFiles, hashes: Mapping[str, str]) -> str:
+    """Of the audio encoder and of its sizes: a generator that was trained on beside a frozen one keeps it."""
+    own = None
+    if _carries_sizes(files.generator):
+        try:
+            own = tensors_sha256(files.generator, "audio_encoder.")
+        except CheckpointError as exc:
+            raise CannotRun(str(exc)) from exc
+    # In a checkpoint the encoder can't be told from the rest without loading it all; it wins over one beside it.
+    stored = own or [hashes.get("generator"), hashes.get("wav2vec2")]
+    return digest([stored, asdict(preset.generator.wav2vec2), preset.generator.fps])
 
 
 def _carries_sizes(path: Path | None) -> TypeGuard[Path]:

@@ -104,6 +104,7 @@ def test_every_mode_becomes_an_item_with_its_inputs(case: Case) -> None:
     assert all(fourth.identities.values())
     assert plan.summary() == {
         "to_make": 4,
+        "to_copy": 0,
         "already_done": 0,
         "invalid": 0,
         "skipped": 0,

@@ -66,8 +66,9 @@ def test_good_items_are_made_and_broken_ones_are_named(mixed: tuple[Path, RunSum
 
 def test_each_asset_is_made_once(mixed: tuple[Path, RunSummary]) -> None:
     _, summary = mixed
-    # Six cropped pictures: three portraits, two of them also under the rule of driven items, none for broken ones.
-    assert summary.computed["crop"] == 5
+    # Six cropped pictures: three portraits, two of them also under the rule of driven items, none for broken ones;
+    # and the driver that was looked at.
+    assert summary.computed["crop"] == 5 + 1
     # Their codes, two recordings with features (a third gives its sound only), one driver.
     assert summary.computed["features"] == 5 + 2 + 1
     assert summary.computed["render"] == 6

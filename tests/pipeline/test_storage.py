@@ -79,6 +79,23 @@ def test_bytes_come_back_and_are_replaced(place: Place) -> None:
     assert place.store.url("items/a.json") == f"{place.uri}/items/a.json"
 
 
+def test_all_files_of_a_folder_are_listed_and_deleted_together(place: Place) -> None:
+    names = {f"cache/motion/{number:02}/{number}.npz": number for number in range(5)}
+    for name, size in names.items():
+        place.store.put_bytes(name, bytes(size))
+    place.store.put_bytes("cached/other.npz", b"x")
+    found = place.store.files("cache")
+    assert {name: stored.size for name, stored in found.items()} == names
+    assert all(abs(stored.modified - time.time()) < 600 for stored in found.values())
+    assert place.store.files("nothing") == {}
+    place.store.delete_many([*list(names)[1:], "cache/never/was.npz"])
+    assert place.keys() == {"cached/other.npz", "cache/motion/00/0.npz"}
+    place.store.delete_many(["cache/motion/00/0.npz"])
+    assert place.keys() == {"cached/other.npz"}
+    if not place.s3:
+        assert [path.name for path in Path(place.uri).iterdir()] == ["cached"]
+
+
 def test_nothing_under_a_key_is_file_not_found(place: Place, tmp_path: Path) -> None:
     place.store.put_bytes("items/a.json", b"x")
     with pytest.raises(FileNotFoundError):

@@ -1,0 +1,132 @@
+"""Items whose video is there already, under another id or another request: it is copied, not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import av
+
+from pipeline.config import RunSettings
+from pipeline.errors import ItemError, error_record
+from pipeline.fetch import file_sha256
+from pipeline.fingerprint import digest, versions
+from pipeline.lease import confirm
+from pipeline.ledger import Ledger, Record, now
+from pipeline.media.retag import retag
+from pipeline.record_index import RecordIndex
+from pipeline.talker import TalkerInfo
+from pipeline.tasks import Input, ItemTask
+
+_AT_ONCE = 8
+_WAITING = 8
+"""Records in memory for each copy that is being made."""
+_OF_ITS_MAKING = ("render_s", "encode_s", "peak_memory_bytes")
+"""What a record tells of a video's making; a copy costs none of it."""
+
+
+class Copies:
+    """Copies videos within an output, and commits the items that they are for."""
+
+    def __init__(self, ledger: Ledger, index: RecordIndex, settings: RunSettings, info: TalkerInfo) -> None:
+        self._ledger, self._index, self._settings, self._info = ledger, index, settings, info
+
+    def make(self, copies: Iterable[tuple[ItemTask, str]], each: Callable[[ItemTask], None]) -> set[str]:
+        """Make every copy that can be made; ``each`` hears of it, or of its failure.
+
+        Returns keys of records whose video is gone or another one, so that what was to be copied from them has to be
+        made. Raises `StorageError` for records that can't be read or written.
+        """
+        waiting: dict[str, list[ItemTask]] = {}
+        for item, source in copies:
+            waiting.setdefault(source, []).append(item)
+        gone = set(waiting)
+
+        def copied(found: tuple[str, Record]) -> tuple[str, bool]:
+            key, record = found
+            return key, self._all_of(record, waiting[key])
+
+        records = self._index.records(waiting.keys())
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            # A few at a time: there may be a hundred thousand.
+            while some := list(islice(records, _AT_ONCE * _WAITING)):
+                for key, good in pool.map(copied, some):
+                    if good:
+                        gone.remove(key)
+                        for item in waiting[key]:
+                            each(item)
+        return gone
+
+    def _all_of(self, record: Record, items: list[ItemTask]) -> bool:
+        """Copies of one video, committed; False if it is not what its record says."""
+        with TemporaryDirectory(prefix="imtalker-copy-") as folder:
+            source = Path(folder) / "source.mp4"
+            try:
+                self._ledger.store.get_file(_key(record.id), source)
+            except FileNotFoundError:
+                return False
+            if record.video is None or file_sha256(source) != record.video["sha256"]:
+                return False
+            for item in items:
+                try:
+                    video = self._video(record, item, source)
+                except (ItemError, av.FFmpegError) as exc:
+                    item.error = error_record(exc, "render")
+                    self._ledger.write(Record.of(item, self._settings, self._info))
+                else:
+                    item.video = video
+                    self._ledger.write(self._record(record, item, video))
+        return True
+
+    def _video(self, record: Record, item: ItemTask, source: Path) -> dict[str, Any]:
+        """What the copy's record says of it, once it is in place."""
+        assert record.video is not None  # noqa: S101  (narrows the type)
+        video = {name: value for name, value in record.video.items() if name not in _OF_ITS_MAKING}
+        video["uri"] = self._ledger.store.url(_key(item.key))
+        if item.key == record.id:
+            return video
+        target = source.with_name(f"{item.key}.mp4")
+        retag(source, target, {"imtalker_item": item.key})
+        if item.fence is not None:
+            confirm(self._ledger.store, item.fence)
+        self._ledger.store.put_file(target, _key(item.key))
+        return {**video, "size": target.stat().st_size, "sha256": file_sha256(target)}
+
+    def _record(self, record: Record, item: ItemTask, video: Mapping[str, Any]) -> Record:
+        """The earlier record, but for all that belongs to the item and to this run."""
+        inputs = {
+            role: Input(uri=item.uris[role], size=read.size, sha256=read.sha256) for role, read in record.inputs.items()
+        }
+        return record.model_copy(
+            update={
+                "id": item.key,
+                "index": item.index,
+                "flags": item.flags,
+                "request": item.request,
+                "seed": record.seed if item.seed is None else item.seed,
+                "cfg_scale": item.cfg_scale,
+                "nfe": item.nfe,
+                "settings": item.settings,
+                "weights": self._info.weights,
+                "weights_sha256": self._info.weights_sha256,
+                "versions": versions(self._info),
+                "uris": item.uris,
+                "inputs": inputs,
+                "identities": item.identities,
+                "limits": digest(self._settings.limits.model_dump()),
+                "video": dict(video),
+                "seconds": {},
+                "computed": [],
+                "copied_from": record.id,
+                "finished_at": now(),
+                "fence": item.fence,
+            }
+        )
+
+
+def _key(id: str) -> str:
+    return f"videos/{id}.mp4"
