@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.commands import doctor, explain
+from jobs.commands import doctor, explain, kuberay
 from jobs.flags import with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 manifest_app = typer.Typer(help="Make, check and look at manifests.", no_args_is_help=True)
 models_app = typer.Typer(help="Weights: where they come from, and whether they are right.", no_args_is_help=True)
-job_app = typer.Typer(help="Jobs that were submitted to a cluster.", no_args_is_help=True)
+job_app = typer.Typer(help="Jobs on a cluster.", no_args_is_help=True)
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(models_app, name="models")
 app.add_typer(job_app, name="job")
@@ -34,6 +34,7 @@ app.add_typer(avatars_app, name="avatars")
 app.add_typer(train_app, name="train")
 app.command()(doctor)
 app.command()(explain)
+job_app.command()(kuberay)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Address = Annotated[str, typer.Option(help="URL of the cluster's Jobs API, e.g. http://head:8265")]

@@ -66,5 +66,13 @@ def explain(
     typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
 
 
+def kuberay(job: Annotated[Path, typer.Argument(help="job file (YAML) with a `kubernetes` part")]) -> None:
+    """The manifest of a KubeRay RayJob that runs a job file on Kubernetes, for `kubectl apply`."""
+    from jobs.kuberay import rayjob_yaml
+    from jobs.schema import load_job
+
+    typer.echo(rayjob_yaml(load_job(job)), nl=False)
+
+
 def _given(**flags: str | None) -> dict[str, str]:
     return {name.replace("ray_", "ray."): value for name, value in flags.items() if value is not None}
