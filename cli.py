@@ -73,18 +73,22 @@ def run(
         typer.Option(help="attempt again what failed, all of it or one kind of error, though nothing has changed"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    calibration: Annotated[
+        str | None, typer.Option(help="output of an earlier run, for --dry-run's estimate; default: this one's")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: one of its own")] = None,
     as_json: Json = False,
     settings: dict[str, Any] | None = None,
 ) -> None:
     """Make the videos of a manifest. Run it again to go on where it stopped."""
-    from jobs.start import job_from, plan_job, run_job
+    from jobs.start import estimate_job, job_from, plan_job, run_job
 
     _check_given(manifest, output, config)
     flags = {"manifest": manifest, "output": output, "limit": limit, "retry": retry, "ray.address": address}
     job = job_from(config, flags, settings or {})
     if dry_run:
-        _show(plan_job(job).summary(), as_json)
+        plan = plan_job(job)
+        _show(plan.summary() | {"estimate": estimate_job(job, len(plan.items), calibration)}, as_json)
         return
     with _progress(job.settings.progress_seconds) as progress:
         summary = run_job(job, progress)
@@ -146,9 +150,12 @@ def status(
     as_json: Json = False,
 ) -> None:
     """What became of the items of a run, from its records."""
-    from pipeline.status import read_status
+    from jobs.schema import load_job
+    from pipeline.status import read_status, status_text
 
-    _show(read_status(output, _settings(config).storage_options), as_json)
+    price = load_job(config).price if config else None
+    facts = read_status(output, _settings(config).storage_options, price)
+    typer.echo(json.dumps(facts, indent=1) if as_json else status_text(facts))
 
 
 @app.command()
@@ -378,7 +385,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(facts, indent=1))
     else:
         for name, value in facts.items():
-            typer.echo(f"{name.replace('_', ' '):<22}{value}")
+            for line in value if isinstance(value, list) else [value]:
+                typer.echo(f"{name.replace('_', ' '):<22}{line['text'] if isinstance(line, dict) else line}")
 
 
 def _models(rows: list[Any], as_json: bool) -> None:

@@ -14,6 +14,7 @@ from manifests.uri import absolute, resolve
 from pipeline.config import RunSettings, Settings
 from pipeline.document import parse_document, read_document
 from pipeline.errors import CannotRun, Retry
+from pipeline.price import Price
 
 _SECRET = ("storage_options", "env_vars", "secrets")
 
@@ -46,6 +47,7 @@ class Job(Settings):
     retry: Retry | None = Field(None, description="failed items to attempt again: failed for all, or a kind of error")
     settings: RunSettings = RunSettings()
     ray: RayOptions = RayOptions()
+    price: Price | None = Field(None, description="what an hour of a GPU and of a CPU costs")
     kubernetes: Kubernetes | None = Field(None, description="pods of a KubeRay RayJob")
 
     def with_overrides(self, flags: Mapping[str, Any]) -> Job:

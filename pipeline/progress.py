@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipeline.price import cost_line
+from pipeline.stage_times import stage_lines
 from pipeline.summary import RunSummary
 
 
@@ -120,6 +122,9 @@ def summary_lines(summary: RunSummary) -> list[str]:
         lines.append(f"         ... and {summary.failed - len(summary.first_failures)} more")
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     lines.append(f"made     {summary.frames} frames in {summary.seconds:.1f} s ({rate:.1f} frames/s)")
+    lines += [f"stage    {line}" for line in stage_lines(summary.stages)]
+    if summary.cost:
+        lines.append(f"cost     {cost_line(summary.cost)}")
     if summary.results:
         lines += [f"videos   {summary.output}/videos", f"results  {summary.results}"]
     if summary.weights == "random" and summary.frames:

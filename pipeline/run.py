@@ -19,6 +19,7 @@ from pipeline.execute import Context, Executor, lost, through
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
 from pipeline.plan import Plan, make_plan, problem_fingerprint
+from pipeline.price import Price
 from pipeline.progress import RunProgress
 from pipeline.record_index import MANY_LOOSE, RecordIndex
 from pipeline.stages.crop import CropStage
@@ -29,6 +30,7 @@ from pipeline.storage import Store
 from pipeline.summary import RunSummary, Work, finish
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, ItemTask
+from pipeline.telemetry import Telemetry, open_telemetry
 from pipeline.weights import FEATURE_PARTS, PARTS, ensure
 
 
@@ -62,10 +64,11 @@ def run(
     *,
     limit: int | None = None,
     retry: Retry | None = None,
+    price: Price | None = None,
 ) -> RunSummary:
     """Make what the manifest asks for and what earlier runs have not made.
 
-    ``open_executor`` is entered only when there is something to make.
+    ``open_executor`` is entered only when there is something to make. ``price`` gives the results a cost.
 
     Raises CannotRun when the run as a whole can't go on, as where another one works on the output; whatever was made
     until then is kept.
@@ -87,13 +90,16 @@ def run(
         work = Work()
         if plan.items:
             with open_executor(Context(settings, info, store.uri)) as executor:
-                assets = _make_assets(plan, executor, progress, lease)
-                work.count_assets(assets.values())
-                committed = _Committed(ledger, Compactor(index), lease, settings, info, work)
+                work.placement = executor.placement
+                telemetry = open_telemetry()
+                assets = _make_assets(plan, executor, progress, lease, work, telemetry)
+                committed = _Committed(
+                    ledger, Compactor(index), lease, settings, info, work, telemetry, len(plan.items)
+                )
                 _make_items(plan, assets, committed, executor, progress)
         lease.confirm()
         index.compact()
-        return finish(manifest, plan, work, store, settings, info, time.monotonic() - started)
+        return finish(manifest, plan, work, store, settings, info, time.monotonic() - started, price)
 
 
 def _announce(plan: Plan, progress: RunProgress) -> None:
@@ -117,13 +123,17 @@ def _unattempted(row: Row, error: ErrorRecord, lease: Lease) -> Record:
     )
 
 
-def _make_assets(plan: Plan, executor: Executor, progress: RunProgress, lease: Lease) -> dict[str, AssetTask]:
+def _make_assets(
+    plan: Plan, executor: Executor, progress: RunProgress, lease: Lease, work: Work, telemetry: Telemetry
+) -> dict[str, AssetTask]:
     """Crops, codes, features and drivers' motion: each once, however many items name it."""
     done: dict[str, AssetTask] = {}
 
     def keep(asset: AssetTask) -> None:
         lease.check()
         done[asset.key] = asset
+        telemetry.worked(work.count_asset(asset))
+        telemetry.queued("media", len(plan.assets) - len(done))
         progress.advance(failed=asset.error is not None)
 
     progress.begin("portraits and media", len(plan.assets))
@@ -143,6 +153,9 @@ class _Committed:
     settings: RunSettings
     info: TalkerInfo
     work: Work
+    telemetry: Telemetry
+    left: int
+    """Items that have not ended yet."""
 
     def write(self, item: ItemTask) -> None:
         self.ledger.write(Record.of(item, self.settings, self.info))
@@ -150,7 +163,11 @@ class _Committed:
 
     def note(self, item: ItemTask) -> None:
         self.lease.check()
-        self.work.count_item(item)
+        self.telemetry.worked(self.work.count_item(item))
+        self.left -= 1
+        self.telemetry.queued("videos", self.left)
+        made = item.video["frames"] if item.video and item.error is None else 0
+        self.telemetry.item("failed" if item.error else "ok", item.error.kind if item.error else "", made)
         self.compactor.note(item.key)
 
 
@@ -159,8 +176,10 @@ def _make_items(
 ) -> None:
     """Motion and video of every item whose assets could be made; a record of every item."""
     ready: list[ItemTask] = []
+    _count_items(plan.items, assets)
     for item in plan.items:
         item.fence = committed.lease.token
+        item.shares = committed.work.shares
         _attach(item, assets)
         if item.error is None:
             ready.append(item)
@@ -181,6 +200,14 @@ def _make_items(
         item = by_key[gone.key].model_copy(update={"error": lost("render")})
         committed.write(item)
         advance(item)
+
+
+def _count_items(items: list[ItemTask], assets: dict[str, AssetTask]) -> None:
+    """Say in every asset how many items share its cost."""
+    for item in items:
+        for wanted in (item.portrait, item.audio, item.driver):
+            if wanted is not None:
+                assets[wanted.key].items += 1
 
 
 def _attach(item: ItemTask, assets: dict[str, AssetTask]) -> None:
