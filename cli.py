@@ -164,7 +164,7 @@ def bench(
         str, typer.Option(help="preset whose sizes are measured; the weights are seeded stand-ins")
     ] = "imtalker",
     only: Annotated[
-        str, typer.Option(metavar="PARTS", help="parts to measure, with commas")
+        str, typer.Option(metavar="PARTS", help="parts to measure, with commas; also: scaling")
     ] = "render,motion,crop,decode,encode,whole",
     device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="default: cuda where there is one")] = None,
     precision: Annotated[
