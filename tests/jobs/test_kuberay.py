@@ -50,6 +50,14 @@ def test_the_committed_example_is_what_the_command_writes() -> None:
     assert result.stdout == (ROOT / "jobs" / "rayjob.yaml").read_text(encoding="utf-8")
 
 
+def test_the_manifest_goes_to_a_file(tmp_path: Path) -> None:
+    arguments = ["job", "kuberay", str(ROOT / "jobs" / "dubbing.yaml"), "--output"]
+    assert CliRunner().invoke(cli.app, [*arguments, str(tmp_path / "rayjob.yaml")]).stdout == ""
+    assert (tmp_path / "rayjob.yaml").read_bytes() == (ROOT / "jobs" / "rayjob.yaml").read_bytes()
+    failed = CliRunner().invoke(cli.app, [*arguments, str(tmp_path / "absent" / "rayjob.yaml")])
+    assert isinstance(failed.exception, CannotRun)
+
+
 @pytest.mark.parametrize(
     "options",
     [

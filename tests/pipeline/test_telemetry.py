@@ -50,7 +50,7 @@ def test_ray_offers_what_the_run_counted(tmp_path: Path) -> None:
     broken = {"id": "broken", "image": demo("ana.png"), "audio": str(tmp_path / "broken.wav")}
     manifest = write_manifest(tmp_path, [AUDIO_ROW, broken])
     port = free_port()
-    fast = {"metrics_report_interval_ms": 500}
+    fast = {"metrics_report_interval_ms": 500, "agent_register_timeout_ms": 120_000}
     with connected(num_cpus=4, _metrics_export_port=port, _system_config=fast):
         summary = run_manifest(manifest, tmp_path / "out", executor=on_ray)
         found = scraped_once(port, "ray_imtalker_items_total", "failed input")
