@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.commands import doctor, explain
+from jobs.commands import doctor, explain, kuberay
 from jobs.flags import with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 manifest_app = typer.Typer(help="Make, check and look at manifests.", no_args_is_help=True)
 models_app = typer.Typer(help="Weights: where they come from, and whether they are right.", no_args_is_help=True)
-job_app = typer.Typer(help="Jobs that were submitted to a cluster.", no_args_is_help=True)
+job_app = typer.Typer(help="Jobs on a cluster.", no_args_is_help=True)
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(models_app, name="models")
 app.add_typer(job_app, name="job")
@@ -34,6 +34,7 @@ app.add_typer(avatars_app, name="avatars")
 app.add_typer(train_app, name="train")
 app.command()(doctor)
 app.command()(explain)
+job_app.command()(kuberay)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Address = Annotated[str, typer.Option(help="URL of the cluster's Jobs API, e.g. http://head:8265")]
@@ -72,19 +73,27 @@ def run(
         typer.Option(help="attempt again what failed, all of it or one kind of error, though nothing has changed"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    calibration: Annotated[
+        str | None, typer.Option(help="output of an earlier run, for --dry-run's estimate; default: this one's")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: one of its own")] = None,
     as_json: Json = False,
     settings: dict[str, Any] | None = None,
 ) -> None:
     """Make the videos of a manifest. Run it again to go on where it stopped."""
-    from jobs.start import job_from, plan_job, run_job
+    from jobs.start import estimate_job, job_from, plan_job, run_job
 
     _check_given(manifest, output, config)
     flags = {"manifest": manifest, "output": output, "limit": limit, "retry": retry, "ray.address": address}
     job = job_from(config, flags, settings or {})
     if dry_run:
         plan = plan_job(job)
-        typer.echo(json.dumps(plan.as_dict(), indent=1) if as_json else "\n".join(plan.lines()))
+        estimated = estimate_job(job, len(plan.items), calibration)
+        if as_json:
+            typer.echo(json.dumps(plan.as_dict() | {"estimate": estimated}, indent=1))
+        else:
+            typer.echo("\n".join(plan.lines()))
+            _show({"estimate": estimated}, as_json)
         return
     with _progress(job.settings.progress_seconds) as progress:
         summary = run_job(job, progress)
@@ -146,9 +155,12 @@ def status(
     as_json: Json = False,
 ) -> None:
     """What became of the items of a run, from its records."""
-    from pipeline.status import read_status
+    from jobs.schema import load_job
+    from pipeline.status import read_status, status_text
 
-    _show(read_status(output, _settings(config).storage_options), as_json)
+    price = load_job(config).price if config else None
+    facts = read_status(output, _settings(config).storage_options, price)
+    typer.echo(json.dumps(facts, indent=1) if as_json else status_text(facts))
 
 
 @app.command()
@@ -157,7 +169,7 @@ def bench(
         str, typer.Option(help="preset whose sizes are measured; the weights are seeded stand-ins")
     ] = "imtalker",
     only: Annotated[
-        str, typer.Option(metavar="PARTS", help="parts to measure, with commas")
+        str, typer.Option(metavar="PARTS", help="parts to measure, with commas; also: scaling")
     ] = "render,motion,crop,decode,encode,whole",
     device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="default: cuda where there is one")] = None,
     precision: Annotated[
@@ -378,7 +390,8 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(facts, indent=1))
     else:
         for name, value in facts.items():
-            typer.echo(f"{name.replace('_', ' '):<22}{value}")
+            for line in value if isinstance(value, list) else [value]:
+                typer.echo(f"{name.replace('_', ' '):<22}{line['text'] if isinstance(line, dict) else line}")
 
 
 def _models(rows: list[Any], as_json: bool) -> None:

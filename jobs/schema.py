@@ -9,12 +9,14 @@ from typing import Any
 
 from pydantic import Field
 
+from jobs.kubernetes import Kubernetes
 from manifests.uri import absolute, resolve
 from pipeline.config import RunSettings, Settings
 from pipeline.document import parse_document, read_document
 from pipeline.errors import CannotRun, Retry
+from pipeline.price import Price
 
-_SECRET = ("storage_options", "env_vars")
+_SECRET = ("storage_options", "env_vars", "secrets")
 
 
 class RuntimeEnv(Settings):
@@ -45,6 +47,8 @@ class Job(Settings):
     retry: Retry | None = Field(None, description="failed items to attempt again: failed for all, or a kind of error")
     settings: RunSettings = RunSettings()
     ray: RayOptions = RayOptions()
+    price: Price | None = Field(None, description="what an hour of a GPU and of a CPU costs")
+    kubernetes: Kubernetes | None = Field(None, description="pods of a KubeRay RayJob")
 
     def with_overrides(self, flags: Mapping[str, Any]) -> Job:
         """This job with command-line flags laid over it; flags that are None were not given.

@@ -16,11 +16,13 @@ from manifests.reader import Manifest
 from manifests.row import parse_rows
 from manifests.schema import user_columns
 from pipeline.errors import CannotRun
+from pipeline.estimate import estimate
 from pipeline.execute import in_process, on_ray
 from pipeline.interrupts import interruptible
 from pipeline.ledger import Ledger
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
+from pipeline.record_index import RecordIndex
 from pipeline.run import RunSummary, load_manifest, prepare, run
 from pipeline.storage import Store
 
@@ -44,7 +46,17 @@ def run_job(job: Job, progress: RunProgress) -> RunSummary:
     info = prepare(job.settings)
     executor = partial(on_ray, address=job.ray.address)
     with interruptible():
-        return run(manifest, job.settings, info, job.output, executor, progress, limit=job.limit, retry=job.retry)
+        return run(
+            manifest,
+            job.settings,
+            info,
+            job.output,
+            executor,
+            progress,
+            limit=job.limit,
+            retry=job.retry,
+            price=job.price,
+        )
 
 
 def plan_job(job: Job) -> Plan:
@@ -53,6 +65,12 @@ def plan_job(job: Job) -> Plan:
     info = prepare(job.settings.model_copy(update={"download": False}))
     ledger = Ledger(Store(job.output, job.settings.storage_options))
     return make_plan(manifest, job.settings, info, ledger, limit=job.limit, retry=job.retry)
+
+
+def estimate_job(job: Job, items: int, calibration: str | None = None) -> list[dict[str, Any]]:
+    """Time and cost of so many items, by what an earlier run into ``calibration`` (default: the job's output) took."""
+    store = Store(calibration or job.output, job.settings.storage_options)
+    return estimate(items, RecordIndex(store), job.settings, job.price)
 
 
 def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any], progress: RunProgress) -> RunSummary:

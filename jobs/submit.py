@@ -60,9 +60,10 @@ def submit(job: Job, address: str | None = None) -> str:
     if target is None:
         raise CannotRun("submit: no cluster: give --address or ray.dashboard, e.g. http://head:8265")
     job = job.absolute()
-    command = [job.ray.python, "-m", "cli", "run", "--config", JOB_FILE]
     with _shipped(job) as folder:
-        return submit_command(command, target, _runtime_env(job.ray.runtime_env, folder), name=job.name)
+        return submit_command(
+            run_command(job, JOB_FILE), target, _runtime_env(job.ray.runtime_env, folder), name=job.name
+        )
 
 
 def submit_command(command: Sequence[str], address: str, runtime_env: Mapping[str, Any], *, name: str | None) -> str:
@@ -147,11 +148,24 @@ def _shipped(job: Job) -> Iterator[Path]:
                 raise CannotRun(f"ray.runtime_env.working_dir: expected a local folder: {exc}") from exc
         file = folder / JOB_FILE
         file.unlink(missing_ok=True)
-        # On the cluster the run joins the cluster, and its environment is there already.
-        there = job.ray.model_copy(update={"address": "auto", "dashboard": None, "runtime_env": RuntimeEnv()})
-        content = yaml.safe_dump(job.model_copy(update={"ray": there}).model_dump(mode="json"), sort_keys=False)
-        file.write_text(content, encoding="utf-8")
+        file.write_text(cluster_job(job), encoding="utf-8")
         yield folder
+
+
+def run_command(job: Job, file: str) -> list[str]:
+    """The program and its arguments that run a job file on a cluster."""
+    return [job.ray.python, "-m", "cli", "run", "--config", file]
+
+
+def cluster_job(job: Job, *, complete: bool = True) -> str:
+    """The job file as it runs on a cluster: it joins the cluster, and its environment is there already.
+
+    ``complete``: with all defaults, for a cluster whose program may be of another version.
+    """
+    there = job.ray.model_copy(update={"address": "auto", "dashboard": None, "runtime_env": RuntimeEnv()})
+    shipped = job.model_copy(update={"ray": there, "kubernetes": None})
+    document = shipped.model_dump(mode="json", exclude_defaults=not complete)
+    return str(yaml.safe_dump(document, sort_keys=False))
 
 
 def _runtime_env(env: RuntimeEnv, folder: Path) -> dict[str, Any]:

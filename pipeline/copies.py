@@ -120,6 +120,7 @@ class Copies:
                 "limits": digest(self._settings.limits.model_dump()),
                 "video": dict(video),
                 "seconds": {},
+                "usage": {},
                 "computed": [],
                 "copied_from": record.id,
                 "finished_at": now(),

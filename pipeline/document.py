@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -85,5 +85,12 @@ def _explained(model: type[BaseModel], error: Mapping[str, Any], secret: Collect
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for name in location:
-        model = model.model_fields[str(name)].annotation  # type: ignore[assignment]
+        if isinstance(name, str):
+            model = _model_in(model.model_fields[name].annotation)
     return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    """The settings in ``Model``, ``Model | None`` or ``list[Model]``."""
+    inner = (annotation, *get_args(annotation))
+    return next(kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel))

@@ -19,10 +19,12 @@ from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
 from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
+from pipeline.price import Price
 from pipeline.retry import Retries
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask, Worker
+from pipeline.usage import Usage, item_usage, total
 
 STAGES = ("crop", "features", "motion", "render")
 
@@ -58,6 +60,7 @@ class Record(BaseModel):
     video: dict[str, Any] | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     workers: dict[str, Worker] = Field(default_factory=dict)
+    usage: dict[str, Usage] = Field(default_factory=dict, description="of CPUs and GPUs, by stage")
     computed: list[str] = Field(default_factory=list)
     retries: dict[str, Retries] = Field(default_factory=dict, description="what had to be tried again, by stage")
     copied_from: str | None = Field(None, description="item whose video of the same fingerprint this one's is")
@@ -137,6 +140,7 @@ class Record(BaseModel):
             video=task.video if task.error is None else None,
             seconds=seconds,
             workers=workers,
+            usage=item_usage(task),
             computed=sorted(set(computed)),
             retries=retries,
             finished_at=now(),
@@ -234,6 +238,11 @@ RESULTS_SCHEMA = pa.schema(
         ("fingerprint", pa.string()),
         *((f"{stage}_s", pa.float64()) for stage in STAGES),
         ("encode_s", pa.float64()),
+        *((f"{stage}_cpu_s", pa.float64()) for stage in STAGES),
+        *((f"{stage}_gpu_s", pa.float64()) for stage in STAGES),
+        ("cpu_s", pa.float64()),
+        ("gpu_s", pa.float64()),
+        ("cost", pa.float64()),
         ("render_fps", pa.float64()),
         ("real_time_factor", pa.float64()),
         ("peak_memory_bytes", pa.int64()),
@@ -246,8 +255,9 @@ RESULTS_SCHEMA = pa.schema(
 """Columns of results.parquet that the run fills; the manifest's own columns stand beside them."""
 
 
-def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
+def results_row(record: Record, *, reused: bool, price: Price | None = None) -> dict[str, Any]:
     """One row under `RESULTS_SCHEMA`; the manifest's own columns in it are left empty."""
+    whole = total(record.usage.values()).rounded()
     video, error = record.video or {}, record.error
     seconds = sum(record.seconds.values())
     render_s, duration = video.get("render_s"), video.get("duration_s")
@@ -285,6 +295,11 @@ def results_row(record: Record, *, reused: bool) -> dict[str, Any]:
         "fingerprint": record.fingerprint,
         **{f"{stage}_s": record.seconds.get(stage) for stage in STAGES},
         "encode_s": video.get("encode_s"),
+        **{f"{stage}_cpu_s": usage.cpu_s for stage, usage in record.usage.items()},
+        **{f"{stage}_gpu_s": usage.gpu_s for stage, usage in record.usage.items()},
+        "cpu_s": whole.cpu_s if record.usage else None,
+        "gpu_s": whole.gpu_s if record.usage else None,
+        "cost": round(price.of(whole.cpu_s, whole.gpu_s), 6) if price and record.usage else None,
         "render_fps": round(video["frames"] / render_s, 3) if render_s else None,
         "real_time_factor": round(seconds / duration, 4) if duration else None,
         "peak_memory_bytes": video.get("peak_memory_bytes"),

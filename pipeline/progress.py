@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipeline.price import cost_line
+from pipeline.stage_times import stage_lines
 from pipeline.summary import RunSummary
 
 
@@ -126,6 +128,9 @@ def summary_lines(summary: RunSummary) -> list[str]:
         lines.append(f"cache    {cache.files} results kept ({cache.size_bytes / 1e6:.1f} MB), {dropped}")
     if summary.copied:
         lines.append(f"copied   {summary.copied} videos that were there under another id or another request")
+    lines += [f"stage    {line}" for line in stage_lines(summary.stages)]
+    if summary.cost:
+        lines.append(f"cost     {cost_line(summary.cost)}")
     if summary.results:
         lines += [f"videos   {summary.output}/videos", f"results  {summary.results}"]
     if summary.weights == "random" and summary.frames:

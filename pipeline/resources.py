@@ -91,6 +91,15 @@ def _with_cpus(machines: Sequence[Mapping[str, float]]) -> list[_Machine]:
     return usable
 
 
+def reserved(placement: Placement) -> tuple[float, float]:
+    """CPUs and GPUs that a run keeps from others: those of its larger phase."""
+    pools = [[placement[stage] for stage in phase] for phase in PHASES]
+    return (
+        max(sum(pool.num_cpus * pool.actors for pool in phase) for phase in pools),
+        max(sum(pool.num_gpus * pool.actors for pool in phase) for phase in pools),
+    )
+
+
 def _place_phase(phase: tuple[str, str], wishes: Resources, machines: list[_Machine]) -> Placement:
     side, main = phase
     side_pool = _side_pool(side, getattr(wishes, side), getattr(wishes, main), machines)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from manifests.errors import ManifestError
 from manifests.reader import Manifest, read_manifest
@@ -23,6 +23,7 @@ from pipeline.forecast import announced
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
 from pipeline.plan import Plan, make_plan, problem_fingerprint
+from pipeline.price import Price
 from pipeline.progress import RunProgress
 from pipeline.record_index import MANY_LOOSE, RecordIndex
 from pipeline.stages.crop import CropStage
@@ -33,6 +34,7 @@ from pipeline.storage import Store
 from pipeline.summary import RunSummary, Work, finish
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
+from pipeline.telemetry import NoTelemetry, Telemetry, open_telemetry
 from pipeline.weights import FEATURE_PARTS, PARTS, ensure
 
 
@@ -66,10 +68,11 @@ def run(
     *,
     limit: int | None = None,
     retry: Retry | None = None,
+    price: Price | None = None,
 ) -> RunSummary:
     """Make what the manifest asks for and what earlier runs have not made.
 
-    ``open_executor`` is entered only when there is something to make.
+    ``open_executor`` is entered only when there is something to make. ``price`` gives the results a cost.
 
     Raises CannotRun when the run as a whole can't go on, as where another one works on the output; whatever was made
     until then is kept.
@@ -99,13 +102,14 @@ def run(
             ledger.write(_unattempted(row, error, lease), key=row.key)
         if plan.items:
             with open_executor(Context(settings, info, store.uri)) as executor:
-                assets = _make_assets(plan, executor, progress, lease, Claims(store, "asset"))
-                work.count_assets(assets.values())
+                work.placement = executor.placement
+                committed.telemetry, committed.left = open_telemetry(), len(plan.items)
+                assets = _make_assets(plan, executor, progress, committed, Claims(store, "asset"))
                 _make_items(plan, assets, committed, executor, progress, Claims(store, "item"))
         lease.confirm()
         index.compact()
         work.cache = cache.end(work.used)
-        return finish(manifest, plan, work, store, settings, info, time.monotonic() - started)
+        return finish(manifest, plan, work, store, settings, info, time.monotonic() - started, price)
 
 
 def _announce(plan: Plan, progress: RunProgress) -> None:
@@ -144,19 +148,21 @@ def _make_copies(plan: Plan, committed: _Committed, index: RecordIndex, progress
 
 
 def _make_assets(
-    plan: Plan, executor: Executor, progress: RunProgress, lease: Lease, claims: Claims
+    plan: Plan, executor: Executor, progress: RunProgress, committed: _Committed, claims: Claims
 ) -> dict[str, AssetTask]:
     """Crops, codes, features and drivers' motion: each once, however many items name it."""
     done: dict[str, AssetTask] = {}
 
     def keep(asset: AssetTask) -> None:
-        lease.check()
+        committed.lease.check()
         done[asset.key] = asset
+        committed.telemetry.worked(committed.work.count_asset(asset))
+        committed.telemetry.queued("media", len(plan.assets) - len(done))
         progress.advance(failed=asset.error is not None)
 
     progress.begin("portraits and media", len(plan.assets))
     stages = (CropStage, FeaturesStage)
-    for gone in through(list(plan.assets.values()), stages, executor, keep, claims, lease.confirm):
+    for gone in through(list(plan.assets.values()), stages, executor, keep, claims, committed.lease.confirm):
         keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
         claims.release(gone.key)
     return done
@@ -172,6 +178,9 @@ class _Committed:
     settings: RunSettings
     info: TalkerInfo
     work: Work
+    telemetry: Telemetry = field(default_factory=NoTelemetry)
+    left: int = 0
+    """Items that have not ended yet."""
 
     def write(self, item: ItemTask) -> None:
         self.ledger.write(Record.of(item, self.settings, self.info))
@@ -179,7 +188,11 @@ class _Committed:
 
     def note(self, item: ItemTask) -> None:
         self.lease.check()
-        self.work.count_item(item)
+        self.telemetry.worked(self.work.count_item(item))
+        self.left -= 1
+        self.telemetry.queued("videos", self.left)
+        made = item.video["frames"] if item.video and item.error is None else 0
+        self.telemetry.item("failed" if item.error else "ok", item.error.kind if item.error else "", made)
         self.compactor.note(item.key)
 
     def note_copy(self, item: ItemTask) -> None:
@@ -198,8 +211,10 @@ def _make_items(
 ) -> None:
     """Motion and video of every item whose assets could be made; a record of every item."""
     ready: list[ItemTask] = []
+    _count_items(plan.items, assets)
     for item in plan.items:
         item.fence = committed.lease.token
+        item.shares = committed.work.shares
         _attach(item, assets)
         if item.error is None:
             ready.append(item)
@@ -221,6 +236,14 @@ def _make_items(
         committed.write(item)
         claims.release(item.key)
         advance(item)
+
+
+def _count_items(items: list[ItemTask], assets: dict[str, AssetTask]) -> None:
+    """Say in every asset how many items share its cost."""
+    for item in items:
+        for wanted in (item.portrait, item.audio, item.driver):
+            if wanted is not None:
+                assets[wanted.key].items += 1
 
 
 def _attach(item: ItemTask, assets: dict[str, AssetTask]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
 from importlib.metadata import PackageNotFoundError, version
@@ -23,11 +23,16 @@ from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.ledger import Record, now, results_row, skipped_row
 from pipeline.plan import Plan
+from pipeline.price import Price, cost
 from pipeline.record_index import RecordIndex
+from pipeline.resources import Placement, reserved
 from pipeline.results import ScatteredRows, beside, write_results
+from pipeline.stage_times import StageTimes
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
-from pipeline.tasks import AssetTask, ItemTask
+from pipeline.tasks import AssetTask, ItemTask, Task
+from pipeline.telemetry import Times
+from pipeline.usage import Share, Usage, own_usage, shares, total, used
 
 _FAILURES_SHOWN = 20
 
@@ -55,6 +60,12 @@ class RunSummary:
     weights: str
     results: str | None
     first_failures: list[dict[str, str]] = field(default_factory=list)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By stage: workers, their seconds busy and waiting, and seconds of CPUs and GPUs."""
+    reserved: dict[str, float] = field(default_factory=dict)
+    """``cpu_s`` and ``gpu_s``: what the run kept from others, from its start to its end."""
+    cost: dict[str, Any] | None = None
+    """Money, where the job has a price: ``currency``, ``used``, ``reserved``, ``per_video_minute``."""
 
     @property
     def exit_code(self) -> int:
@@ -76,17 +87,42 @@ class Work:
     """Cached results that were made or read."""
     cache: CacheSummary = field(default_factory=CacheSummary)
 
-    def count_assets(self, assets: Iterable[AssetTask]) -> None:
-        for asset in assets:
-            self.computed.update(asset.computed)
-            self.used.update(key for key in (asset.picture, asset.arrays) if key is not None)
+    video_s: float = 0.0
+    times: StageTimes = field(default_factory=StageTimes)
+    placement: Placement | None = None
+    """Where the run's actors are; None for a run that had nothing to make."""
 
-    def count_item(self, item: ItemTask) -> None:
+    @property
+    def shares(self) -> dict[str, Share]:
+        return shares(self.placement) if self.placement else {}
+
+    def count_asset(self, asset: AssetTask) -> Times:
+        """Count what was made of a file; its workers' times."""
+        self.computed.update(asset.computed)
+        self.used.update(key for key in (asset.picture, asset.arrays) if key is not None)
+        given = self.shares
+        return self._timed(asset, {stage: used(seconds, given[stage]) for stage, seconds in asset.seconds.items()})
+
+    def count_item(self, item: ItemTask) -> Times:
+        """Count an item; its workers' times."""
         self.computed.update({*item.computed} & {"motion", "render"})
         if item.motion is not None:
             self.used.add(item.motion)
         if item.video is not None and item.error is None:
             self.frames += item.video["frames"]
+            self.video_s += item.video["duration_s"]
+        return self._timed(item, own_usage(item))
+
+    def _timed(self, task: Task, usages: Mapping[str, Usage]) -> Times:
+        return {
+            stage: (usage.busy_s, self.times.add(stage, usage, task.workers.get(stage)))
+            for stage, usage in usages.items()
+        }
+
+    def reserved(self, seconds: float) -> Usage:
+        """What the run kept from others for so long."""
+        cpus, gpus = reserved(self.placement) if self.placement else (0.0, 0.0)
+        return Usage(busy_s=seconds, cpu_s=cpus * seconds, gpu_s=gpus * seconds)
 
 
 def finish(
@@ -97,6 +133,7 @@ def finish(
     settings: RunSettings,
     info: TalkerInfo,
     seconds: float,
+    price: Price | None = None,
 ) -> RunSummary:
     """Write results.parquet (one row for each manifest row, in order) and run.json, from the records.
 
@@ -105,13 +142,13 @@ def finish(
     tally = _Tally()
     with TemporaryDirectory(prefix="imtalker-rows-") as folder:
         rows = ScatteredRows(Path(folder))
-        for some in _some_at_a_time(_rows(manifest, plan, RecordIndex(store))):
+        for some in _some_at_a_time(_rows(manifest, plan, RecordIndex(store), price)):
             rows.add(some)
             tally.add(some)
         # Before anything is written: a table with holes is none.
-        summary = _summary(len(manifest.rows), tally, work, store, info, seconds)
+        summary = _summary(len(manifest.rows), tally, work, store, info, seconds, price)
         write_results(store, _with_user_columns(rows.in_order(), manifest))
-    store.put_bytes("run.json", _run_json(manifest, settings, info, plan, summary))
+    store.put_bytes("run.json", _run_json(manifest, settings, info, plan, summary, price))
     return summary
 
 
@@ -119,7 +156,7 @@ _Placed = tuple[int, dict[str, Any]]
 _AT_A_TIME = 1000
 
 
-def _rows(manifest: Manifest, plan: Plan, index: RecordIndex) -> Iterator[_Placed]:
+def _rows(manifest: Manifest, plan: Plan, index: RecordIndex, price: Price | None) -> Iterator[_Placed]:
     """The row of every manifest row, with its place, in any order."""
 
     def placed(at: int, row: dict[str, Any]) -> _Placed:
@@ -139,7 +176,8 @@ def _rows(manifest: Manifest, plan: Plan, index: RecordIndex) -> Iterator[_Place
     attempted = {manifest.rows[at].key: at for at in (*plan.done, *made)}
     for key, record in index.records(attempted.keys()):
         at = attempted.pop(key)
-        yield placed(at, results_row(record, reused=(at in plan.done or at in copied) and record.status == "ok"))
+        reused = (at in plan.done or at in copied) and record.status == "ok"
+        yield placed(at, results_row(record, reused=reused, price=price))
     for key, at in attempted.items():
         message = f"the record can't be read back: {index.url(key)}"
         yield failed(at, ErrorRecord("infrastructure", "render", message, "run again"))
@@ -175,8 +213,11 @@ class _Tally:
         self.failures = nsmallest(_FAILURES_SHOWN, [*self.failures, *failures], key=itemgetter(0))
 
 
-def _summary(rows: int, tally: _Tally, work: Work, store: Store, info: TalkerInfo, seconds: float) -> RunSummary:
+def _summary(
+    rows: int, tally: _Tally, work: Work, store: Store, info: TalkerInfo, seconds: float, price: Price | None
+) -> RunSummary:
     status = tally.status
+    kept, spent = work.reserved(seconds), total(work.times.usage.values())
     if status["ok"] + status["failed"] + status["skipped"] != rows:
         raise CannotRun(f"the results do not add up: {dict(status)} for {rows} rows; please report this")
     return RunSummary(
@@ -204,15 +245,21 @@ def _summary(rows: int, tally: _Tally, work: Work, store: Store, info: TalkerInf
             }
             for _, row in tally.failures
         ],
+        stages=work.times.as_dict(),
+        reserved={"cpu_s": round(kept.cpu_s, 2), "gpu_s": round(kept.gpu_s, 2)},
+        cost=cost(price, spent, kept, work.video_s) if price else None,
     )
 
 
-def _run_json(manifest: Manifest, settings: RunSettings, info: TalkerInfo, plan: Plan, summary: RunSummary) -> bytes:
+def _run_json(
+    manifest: Manifest, settings: RunSettings, info: TalkerInfo, plan: Plan, summary: RunSummary, price: Price | None
+) -> bytes:
     # Storage options may hold credentials.
     content = {
         "manifest": manifest.uri,
         "settings": settings.model_dump(exclude={"storage_options"}),
         "model": asdict(info),
+        "price": price.model_dump() if price else None,
         "plan": plan.as_dict(),
         "summary": summary.as_dict(),
         "versions": {

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import ErrorRecord
 from pipeline.retry import Retries
+from pipeline.usage import Share
 
 Mode = Literal["audio", "driver"]
 AssetKind = Literal["portrait", "audio", "driver"]
@@ -59,6 +60,7 @@ class AssetTask(Task):
     crop_rule: Literal["audio", "video", "app"] = "audio"
     needs_features: bool = True
     """False for a recording that only gives its sound."""
+    items: int = Field(0, description="items of the run that name it; they share its cost")
     # filled in on the way
     input: Input | None = None
     picture: str | None = Field(None, description="store key of the cropped portrait, or of the look at the driver")
@@ -90,6 +92,7 @@ class ItemTask(Task):
     identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
     flags: list[str] = Field(default_factory=list)
     fence: int | None = Field(None, description="token of the run's lease")
+    shares: dict[str, Share] = Field(default_factory=dict, description="what an actor of each stage has")
     # filled in on the way
     inputs: dict[str, Input] = Field(default_factory=dict)
     fingerprint: str | None = None

@@ -15,6 +15,8 @@ from pipeline.errors import CannotRun
 
 PARTS = (*NETWORK_PARTS, "crop", "decode", "encode", "whole")
 """What can be measured alone; ``whole`` is the pipeline."""
+SIMULATED = ("scaling",)
+"""Measured only when it is asked for: it says nothing about this machine's speed."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class BenchOptions:
 
     networks: NetworkOptions = field(default_factory=NetworkOptions)
     only: frozenset[str] = frozenset(PARTS)
-    """Of `PARTS`."""
+    """Of `PARTS` and `SIMULATED`."""
     media_seconds: float = 4.0
     """Of the demo's driver and recordings, decoded and encoded."""
     items: int = 8
@@ -53,7 +55,7 @@ def bench_options(
 
     ``device`` None is a GPU where there is one. Raises CannotRun for what is not known or not there.
     """
-    _check_known("part", only, PARTS)
+    _check_known("part", only, (*PARTS, *SIMULATED))
     _check_known("precision", precisions, DTYPES)
     _check_known("model", [networks["model"]], PRESETS)
     place = device or default_device()

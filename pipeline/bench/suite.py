@@ -12,6 +12,7 @@ from imtalker.engine.bench.render import BaselineError
 from imtalker.engine.bench.report import document, environment, table
 from pipeline.bench.media import bench_media
 from pipeline.bench.options import BenchOptions
+from pipeline.bench.scaling import bench_scaling
 from pipeline.bench.whole import ENCODE, WholeRun, run_whole
 from pipeline.errors import CannotRun
 
@@ -31,6 +32,8 @@ def measure(options: BenchOptions) -> tuple[dict[str, Any], list[Measurement]]:
         whole = run_whole(options)
         facts |= whole_facts(whole, options)
         rows += whole_rows(whole, rows, options.run_precision)
+    if "scaling" in options.only:
+        rows += bench_scaling()
     return facts, rows
 
 
