@@ -76,8 +76,8 @@ class Record(BaseModel):
 
     @property
     def attempts(self) -> int:
-        """How often it was attempted: once, and once more for everything that had to be tried again."""
-        return 1 + sum(retries.count for retries in self.retries.values())
+        """How often it was attempted: once, and once more for all that had to be tried again; 0 if no stage began."""
+        return bool(self.workers) + sum(retries.count for retries in self.retries.values())
 
     @property
     def first_error_at(self) -> str | None:

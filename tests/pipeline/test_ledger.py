@@ -160,6 +160,8 @@ def test_every_results_column_is_filled_from_a_good_record() -> None:
         "error_message",
         "error_hint",
         "error_trace",
+        "first_error_at",
+        "last_error_at",
     }
     assert row["render_fps"] == 12.5  # 50 frames in 4 s
     assert row["real_time_factor"] == 5.0  # 10 s of work for 2 s of video
