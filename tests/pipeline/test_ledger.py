@@ -11,15 +11,18 @@ import pytest
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.price import Price
 from pipeline.record_index import RecordIndex
 from pipeline.status import read_status
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, Input, ItemTask, Worker
+from pipeline.usage import Share
 from tests.s3_server import S3Server
 
 INFO = TalkerInfo("imtalker-tiny", 1, 64, 25, "random", {"renderer": "a" * 64})
 WORKER = Worker(pid=7, node="n", gpus="0", gpu="NVIDIA L4", threads=2, started_at=1_800_000_000.0)
+CPU, GPU = Share(cpus=2, gpus=0, items_at_once=1), Share(cpus=1, gpus=0.5, items_at_once=1)
 
 
 def task(**changes: Any) -> ItemTask:
@@ -146,7 +149,8 @@ def test_records_of_other_versions(ledger: Ledger) -> None:
 
 
 def test_every_results_column_is_filled_from_a_good_record() -> None:
-    row = results_row(ok(), reused=False)
+    shares = {"crop": CPU, "features": CPU, "motion": GPU, "render": GPU}
+    row = results_row(ok(shares=shares), reused=False, price=Price(gpu_hour=3.6, cpu_hour=0.36))
     assert list(row) == RESULTS_SCHEMA.names
     assert {name for name, value in row.items() if value is None} == {
         # the manifest's own, which the table's maker fills in
@@ -167,6 +171,9 @@ def test_every_results_column_is_filled_from_a_good_record() -> None:
     assert row["real_time_factor"] == 5.0  # 10 s of work for 2 s of video
     assert (row["frames"], row["duration_s"], row["size_bytes"], row["crop_s"]) == (50, 2.0, 12345, 1.1)
     assert (row["worker_node"], row["worker_gpu"], row["started_at"]) == ("n", "NVIDIA L4", "2027-01-15T08:00:00+00:00")
+    # Two CPUs for the 3.6 s of crop and features; a CPU and half a GPU for the 6.4 s of motion and render.
+    assert (row["cpu_s"], row["gpu_s"], row["motion_gpu_s"], row["crop_cpu_s"]) == (13.6, 3.2, 0.75, 2.2)
+    assert row["cost"] == pytest.approx((13.6 * 0.36 + 3.2 * 3.6) / 3600, abs=1e-6)
     assert row["reused"] is False
     assert results_row(ok(), reused=True)["reused"] is True
 
