@@ -93,9 +93,8 @@ def run(
                 work.placement = executor.placement
                 telemetry = open_telemetry()
                 assets = _make_assets(plan, executor, progress, lease, work, telemetry)
-                committed = _Committed(
-                    ledger, Compactor(index), lease, settings, info, work, telemetry, len(plan.items)
-                )
+                telemetry.queued("videos", len(plan.items))
+                committed = _Committed(ledger, Compactor(index), lease, settings, info, work, telemetry)
                 _make_items(plan, assets, committed, executor, progress)
         lease.confirm()
         index.compact()
@@ -132,11 +131,11 @@ def _make_assets(
     def keep(asset: AssetTask) -> None:
         lease.check()
         done[asset.key] = asset
-        telemetry.worked(work.count_asset(asset))
-        telemetry.queued("media", len(plan.assets) - len(done))
+        telemetry.worked("media", work.count_asset(asset))
         progress.advance(failed=asset.error is not None)
 
     progress.begin("portraits and media", len(plan.assets))
+    telemetry.queued("media", len(plan.assets))
     stages = (CropStage, FeaturesStage)
     for gone in through(list(plan.assets.values()), stages, executor, keep, lease.confirm):
         keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
@@ -154,8 +153,6 @@ class _Committed:
     info: TalkerInfo
     work: Work
     telemetry: Telemetry
-    left: int
-    """Items that have not ended yet."""
 
     def write(self, item: ItemTask) -> None:
         self.ledger.write(Record.of(item, self.settings, self.info))
@@ -163,9 +160,7 @@ class _Committed:
 
     def note(self, item: ItemTask) -> None:
         self.lease.check()
-        self.telemetry.worked(self.work.count_item(item))
-        self.left -= 1
-        self.telemetry.queued("videos", self.left)
+        self.telemetry.worked("videos", self.work.count_item(item))
         made = item.video["frames"] if item.video and item.error is None else 0
         self.telemetry.item("failed" if item.error else "ok", item.error.kind if item.error else "", made)
         self.compactor.note(item.key)
