@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -44,8 +44,10 @@ class Context:
 class Executor(Protocol):
     placement: Placement
 
-    def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
-        """Send tasks through the stages; yield them as they come out, in any order.
+    def run(
+        self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False
+    ) -> Generator[T, None, None]:
+        """Send tasks through the stages; yield them as they come out, in any order. Closing it ends the workers.
 
         A task whose worker died again and again is missing from what comes out; the caller compares. ``alone`` keeps
         tasks apart, so that a poisonous one takes no other with it.
@@ -59,7 +61,9 @@ class InProcess:
         self._context = context
         self.placement = place(context.settings.resources, available)
 
-    def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
+    def run(
+        self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False
+    ) -> Generator[T, None, None]:
         if not tasks:
             return
         built = [_build(stage, self._context, self.placement) for stage in stages]
@@ -80,7 +84,9 @@ class OnRay:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.placement = place(context.settings.resources, *machines)
 
-    def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
+    def run(
+        self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False
+    ) -> Generator[T, None, None]:
         import ray
 
         if not tasks:
@@ -207,16 +213,19 @@ def through(
     given_up = [task for task in tasks if task.key in set_aside]
     left = [task for task in tasks if task.key not in set_aside]
     done: set[str] = set()
-    for task in executor.run(left, stages):
-        done.add(task.key)
-        each(task)
+    # Closed, whatever `each` raises: the workers of a run that ends are gone before anyone else needs their place.
+    with closing(executor.run(left, stages)) as through_them:
+        for task in through_them:
+            done.add(task.key)
+            each(task)
     left = missing(left, done)
     if left:
         check()
-        for task in executor.run(claims.marked(left), stages, alone=True):
-            done.add(task.key)
-            each(task)
-            claims.release(task.key)
+        with closing(executor.run(claims.marked(left), stages, alone=True)) as through_them:
+            for task in through_them:
+                done.add(task.key)
+                each(task)
+                claims.release(task.key)
     return given_up + missing(left, done)
 
 

@@ -103,8 +103,9 @@ def run(
         if plan.items:
             with open_executor(Context(settings, info, store.uri)) as executor:
                 work.placement = executor.placement
-                committed.telemetry, committed.left = open_telemetry(), len(plan.items)
+                committed.telemetry = open_telemetry()
                 assets = _make_assets(plan, executor, progress, committed, Claims(store, "asset"))
+                committed.telemetry.queued("videos", len(plan.items))
                 _make_items(plan, assets, committed, executor, progress, Claims(store, "item"))
         lease.confirm()
         index.compact()
@@ -156,11 +157,11 @@ def _make_assets(
     def keep(asset: AssetTask) -> None:
         committed.lease.check()
         done[asset.key] = asset
-        committed.telemetry.worked(committed.work.count_asset(asset))
-        committed.telemetry.queued("media", len(plan.assets) - len(done))
+        committed.telemetry.worked("media", committed.work.count_asset(asset))
         progress.advance(failed=asset.error is not None)
 
     progress.begin("portraits and media", len(plan.assets))
+    committed.telemetry.queued("media", len(plan.assets))
     stages = (CropStage, FeaturesStage)
     for gone in through(list(plan.assets.values()), stages, executor, keep, claims, committed.lease.confirm):
         keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
@@ -179,8 +180,6 @@ class _Committed:
     info: TalkerInfo
     work: Work
     telemetry: Telemetry = field(default_factory=NoTelemetry)
-    left: int = 0
-    """Items that have not ended yet."""
 
     def write(self, item: ItemTask) -> None:
         self.ledger.write(Record.of(item, self.settings, self.info))
@@ -188,9 +187,7 @@ class _Committed:
 
     def note(self, item: ItemTask) -> None:
         self.lease.check()
-        self.telemetry.worked(self.work.count_item(item))
-        self.left -= 1
-        self.telemetry.queued("videos", self.left)
+        self.telemetry.worked("videos", self.work.count_item(item))
         made = item.video["frames"] if item.video and item.error is None else 0
         self.telemetry.item("failed" if item.error else "ok", item.error.kind if item.error else "", made)
         self.compactor.note(item.key)

@@ -17,10 +17,10 @@ Times = Mapping[str, tuple[float, float]]
 
 class Telemetry(Protocol):
     def queued(self, phase: str, tasks: int) -> None:
-        """So many tasks of a phase (``media``, ``videos``) are not through yet."""
+        """So many tasks of a phase (``media``, ``videos``) are to be done."""
 
-    def worked(self, times: Times) -> None:
-        """A task is through."""
+    def worked(self, phase: str, times: Times) -> None:
+        """One of them is through."""
 
     def item(self, status: str, kind: str, frames: int) -> None:
         """An item ended: ``ok`` or ``failed`` by a kind of error, with so many frames."""
@@ -32,7 +32,7 @@ class NoTelemetry:
     def queued(self, phase: str, tasks: int) -> None:
         return
 
-    def worked(self, times: Times) -> None:
+    def worked(self, phase: str, times: Times) -> None:
         return
 
     def item(self, status: str, kind: str, frames: int) -> None:
@@ -40,10 +40,13 @@ class NoTelemetry:
 
 
 class RayTelemetry:
-    """Counters and a gauge of the Ray that this process is connected to."""
+    """Counters of the Ray that this process is connected to.
+
+    The queue's depth is two counters, because Ray forgets a gauge that has not changed since it was last read.
+    """
 
     def __init__(self) -> None:
-        from ray.util.metrics import Counter, Gauge
+        from ray.util.metrics import Counter
 
         self._items = Counter("imtalker_items_total", "items that ended", tag_keys=(STATUS, KIND))
         self._frames = Counter("imtalker_frames_total", "frames rendered")
@@ -51,12 +54,15 @@ class RayTelemetry:
         self._waiting = Counter(
             "imtalker_stage_waiting_seconds_total", "time between two tasks of a stage's actors", tag_keys=(STAGE,)
         )
-        self._queue = Gauge("imtalker_queue_depth", "tasks that are not through yet", tag_keys=(PHASE,))
+        self._queued = Counter("imtalker_tasks_queued_total", "tasks that are to be done", tag_keys=(PHASE,))
+        self._done = Counter("imtalker_tasks_done_total", "tasks that are through", tag_keys=(PHASE,))
 
     def queued(self, phase: str, tasks: int) -> None:
-        self._queue.set(tasks, tags={PHASE: phase})
+        if tasks:
+            self._queued.inc(tasks, tags={PHASE: phase})
 
-    def worked(self, times: Times) -> None:
+    def worked(self, phase: str, times: Times) -> None:
+        self._done.inc(tags={PHASE: phase})
         for stage, (busy_s, waiting_s) in times.items():
             for counter, seconds in ((self._busy, busy_s), (self._waiting, waiting_s)):
                 if seconds > 0:

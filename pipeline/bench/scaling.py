@@ -21,8 +21,8 @@ from pipeline.talker import TalkerInfo, info
 from pipeline.tasks import AssetTask
 
 RENDERERS = (1, 2, 4)
-ITEMS = 160
-WORK_S = 24.0
+ITEMS = 96
+WORK_S = 96.0
 """Of all items together: what one renderer takes if nothing is lost."""
 _CPUS = 8
 _START_S = 600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -93,7 +93,9 @@ class _Watched:
     placement: Placement
     seen: list[Task] = field(default_factory=list)
 
-    def run(self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False) -> Iterator[T]:
+    def run(
+        self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False
+    ) -> Generator[T, None, None]:
         for task in self.inner.run(tasks, stages, alone=alone):
             self.seen.append(task)
             yield task

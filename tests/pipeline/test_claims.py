@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ class Workers:
         self.store, self.poison, self.dies_alone = store, poison, dies_alone
         self.tried: list[tuple[str, bool]] = []
 
-    def run(self, tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
+    def run(
+        self, tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False
+    ) -> Generator[Any, None, None]:
         self.tried += [(task.key, alone) for task in tasks]
         if alone:
             for task in tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,9 @@ def with_stage(executor: Executor, old: type[Stage[Any]], new: type[Stage[Any]])
     """The executor, with one stage in the place of another."""
     run_stages = executor.run
 
-    def run(tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
+    def run(
+        tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False
+    ) -> Generator[Any, None, None]:
         return run_stages(tasks, [new if stage is old else stage for stage in stages], alone=alone)
 
     executor.run = run  # type: ignore[method-assign]
@@ -299,7 +301,9 @@ class LosingExecutor:
         self.alone: list[bool] = []
         self.placement = inner.placement
 
-    def run(self, tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
+    def run(
+        self, tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False
+    ) -> Generator[Any, None, None]:
         self.alone.append(alone)
         kept = [task for task in tasks if task.key not in self.lost or (alone and not self.for_ever)]
         return self.inner.run(kept, stages, alone=alone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.bench.scaling import RENDERERS, measure_scaling, scaling, work_of
+from pipeline.bench.scaling import ITEMS, RENDERERS, measure_scaling, scaling, work_of
 from pipeline.tasks import AssetTask, Worker
 
 
@@ -38,6 +38,6 @@ def test_the_work_is_what_was_asked_for_longest_first() -> None:
 @pytest.mark.parametrize("renderers", RENDERERS)
 def test_every_renderer_gets_its_part(renderers: int) -> None:
     found = measure_scaling(renderers)
-    assert sum(found.shares) == 160
+    assert sum(found.shares) == ITEMS
     assert len(found.shares) == renderers
-    assert min(found.shares) >= 0.8 * 160 / renderers
+    assert min(found.shares) >= 0.8 * ITEMS / renderers

@@ -62,7 +62,8 @@ def test_ray_offers_what_the_run_counted(tmp_path: Path) -> None:
         assert round(found["ray_imtalker_stage_busy_seconds_total", stage], 1) == round(
             summary.stages[stage]["busy_s"], 1
         )
-    assert found["ray_imtalker_queue_depth", "media"] == found["ray_imtalker_queue_depth", "videos"] == 0
+    for phase, tasks in (("media", 3), ("videos", 2)):
+        assert found["ray_imtalker_tasks_queued_total", phase] == found["ray_imtalker_tasks_done_total", phase] == tasks
 
 
 def test_without_ray_nothing_is_counted() -> None:

@@ -47,7 +47,7 @@ def test_files_that_are_as_they_were_fetched_are_ok_and_named_by_their_hashes(st
     (found,) = look()
     assert found.status == "ok"
     assert found.facts["renderer"] == hashlib.sha256(renderer(store).read_bytes()).hexdigest()
-    assert set(found.facts) == {"renderer", "generator", "wav2vec2"}
+    assert set(found.facts) == {"renderer", "generator", "wav2vec2", "audio_encoder"}
 
 
 def test_a_wrong_hash_fails_though_size_and_time_are_right(store: Path) -> None:

@@ -29,6 +29,7 @@ class Numbers:
 
     info = INFO
     precision = "float16"
+    shrunk = False
 
     def __init__(self) -> None:
         self.on_device = 0
