@@ -93,7 +93,7 @@ def run(
             typer.echo(json.dumps(plan.as_dict() | {"estimate": estimated}, indent=1))
         else:
             typer.echo("\n".join(plan.lines()))
-            _show({"estimate": estimated}, as_json)
+            _show({"estimate": estimated}, as_json=False)
         return
     with _progress(job.settings.progress_seconds) as progress:
         summary = run_job(job, progress)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,12 +27,19 @@ _FIELDS = ("kind", "version", "config")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of any safetensors file, mapped to it; raises CheckpointError if it is missing or not whole."""
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Raise what reading ``path`` fails with as a CheckpointError."""
     try:
-        return load_file(path)
+        yield
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of any safetensors file, mapped to it; raises CheckpointError if it is missing or not whole."""
+    with _whole(path):
+        return load_file(path)
 
 
 def tensors_sha256(path: Path, prefix: str) -> str | None:
@@ -40,25 +48,19 @@ def tensors_sha256(path: Path, prefix: str) -> str | None:
     Raises CheckpointError as `read_safetensors` does.
     """
     digest = hashlib.sha256()
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = sorted(name for name in file.keys() if name.startswith(prefix))  # noqa: SIM118  (no mapping)
-            for name in names:
-                tensor = file.get_tensor(name).contiguous()
-                digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-                digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+    with _whole(path), safe_open(path, framework="pt") as file:
+        names = sorted(name for name in file.keys() if name.startswith(prefix))  # noqa: SIM118  (no mapping)
+        for name in names:
+            tensor = file.get_tensor(name).contiguous()
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest() if names else None
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """``kind``, ``version`` and ``config`` (JSON) of this package's file; raises CheckpointError if one is absent."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+    with _whole(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
     if absent := [_PREFIX + name for name in _FIELDS if _PREFIX + name not in metadata]:
         raise CheckpointError(
             f"the metadata of {path} has no {' and no '.join(absent)}, so its sizes are unknown; write the file from "

@@ -208,25 +208,23 @@ def through(
     """
     if not tasks:
         return []
-    check()
     set_aside = claims.left()
     given_up = [task for task in tasks if task.key in set_aside]
     left = [task for task in tasks if task.key not in set_aside]
-    done: set[str] = set()
-    # Closed, whatever `each` raises: the workers of a run that ends are gone before anyone else needs their place.
-    with closing(executor.run(left, stages)) as through_them:
-        for task in through_them:
-            done.add(task.key)
-            each(task)
-    left = missing(left, done)
-    if left:
+    for alone in (False, True):
+        if not left:
+            break
         check()
-        with closing(executor.run(claims.marked(left), stages, alone=True)) as through_them:
+        done: set[str] = set()
+        # Closed, whatever `each` raises: the workers of a run that ends are gone before anyone else needs their place.
+        with closing(executor.run(claims.marked(left) if alone else left, stages, alone=alone)) as through_them:
             for task in through_them:
                 done.add(task.key)
                 each(task)
-                claims.release(task.key)
-    return given_up + missing(left, done)
+                if alone:
+                    claims.release(task.key)
+        left = missing(left, done)
+    return given_up + left
 
 
 def lost(stage: str) -> ErrorRecord:

@@ -86,7 +86,6 @@ class Work:
     used: set[str] = field(default_factory=set)
     """Cached results that were made or read."""
     cache: CacheSummary = field(default_factory=CacheSummary)
-
     video_s: float = 0.0
     times: StageTimes = field(default_factory=StageTimes)
     placement: Placement | None = None

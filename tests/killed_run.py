@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +27,32 @@ _PLACES.set_forkserver_preload(["tests.killed_run"])
 
 def killed_at(manifest: str, output: Path, call: int) -> bool:
     """Start a run and kill it before its storage call number ``call``, from 0; False if it ended before."""
-    code = _finished(_PLACES.Process(target=_run, args=(manifest, str(output), call)))
-    assert code in (0, -signal.SIGKILL), code
-    return code != 0
+    return _was_killed(_started(manifest, output, call))
 
 
 def killed_after(manifest: str, output: Path, seconds: float) -> bool:
     """Start a run and kill it after some time; False if it ended before."""
-    process = _PLACES.Process(target=_run, args=(manifest, str(output), None))
-    process.start()
+    process = _started(manifest, output)
     process.join(seconds)
     process.kill()
-    return _finished(process, started=True) != 0
+    return _was_killed(process)
 
 
 def finished(manifest: str, output: Path) -> None:
     """Let a run end."""
-    assert _finished(_PLACES.Process(target=_run, args=(manifest, str(output), None))) == 0
+    assert not _was_killed(_started(manifest, output))
 
 
-def _finished(process: Any, *, started: bool = False) -> int:
-    if not started:
-        process.start()
+def _started(manifest: str, output: Path, call: int | None = None) -> BaseProcess:
+    process = _PLACES.Process(target=_run, args=(manifest, str(output), call))
+    process.start()
+    return process
+
+
+def _was_killed(process: BaseProcess) -> bool:
     process.join()
-    code: int = process.exitcode
-    return code
+    assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    return process.exitcode != 0
 
 
 def _run(manifest: str, output: str, call: int | None) -> None:

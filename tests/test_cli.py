@@ -7,7 +7,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -16,28 +15,15 @@ import pytest
 
 from pipeline.lease import leased
 from pipeline.storage import Store
+from tests.commands import CLI, ROOT, imtalker
 from tests.runs import demo, write_manifest
 
-CLI = [sys.executable, "-m", "cli"]
-ROOT = Path(__file__).parent.parent
 ROWS = [
     {"id": "spoken", "image": demo("ana.png"), "audio": demo("english.wav")},
     {"id": "driven", "image": demo("kofi.jpg"), "driver": demo("driver.mp4")},
     {"id": "missing", "image": demo("kofi.jpg"), "audio": "nowhere.wav"},
 ]
 TINY = ["--model", "imtalker-tiny", "--max-seconds", "0.4"]
-
-
-def imtalker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CLI, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=ROOT,
-        env=os.environ | environment,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

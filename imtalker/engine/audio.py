@@ -35,7 +35,6 @@ class AudioBatches:
     def __init__(self, generator: MotionGenerator, *, device: str | torch.device, rows: int) -> None:
         """Raises ValueError for fewer than one row."""
         self.device = torch.device(device)
-        self.rows = rows
         self._call_size = CallSize(rows)
         self._generator = generator.eval()
 
@@ -50,7 +49,7 @@ class AudioBatches:
         Raises ValueError as `MotionGenerator.encode_audio` does.
         """
         with torch.inference_mode(), exact_float32(self.device):
-            if self.rows == 1:
+            if self._call_size.wished == 1:
                 return [self._generator.encode_audio(waveform[None])[0] for waveform in waveforms]
             heard = [self._generator.convolve_audio(waveform[None])[0] for waveform in waveforms]
             groups: dict[int, list[int]] = {}

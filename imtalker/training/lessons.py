@@ -79,16 +79,14 @@ class Lesson(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Everything that `step` depends on, for an exact continuation."""
         return {
-            # Batch norms of what does not learn here see the batches too.
+            # All of it: batch norms of what does not learn here see the batches too.
             "renderer": self.renderer.state_dict(),
-            "learning": self.learning.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "steps": self.steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.renderer.load_state_dict(state["renderer"])
-        self.learning.load_state_dict(state["learning"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.steps = state["steps"]
 
@@ -104,9 +102,16 @@ class CodeLesson(Lesson):
         self._readout = readout
 
     def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
-        codes = self.renderer.encode_motion(torch.cat([batch.reference, _driver(batch)]))
+        codes = self.renderer.encode_motion(torch.cat([batch.reference, batch.moving]))
         error: Tensor = self._readout(codes.float(), torch.cat([truth.reference_state, truth.target_state]))
         return error
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"readout": self._readout.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._readout.load_state_dict(state["readout"])
 
 
 class RouteLesson(Lesson):
@@ -122,7 +127,7 @@ class RouteLesson(Lesson):
         super().__init__(renderer, nn.ModuleList(learning), **options)
 
     def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
-        renderer, driver = self.renderer, _driver(batch)
+        renderer, driver = self.renderer, batch.moving
         count, each = len(batch.reference), len(driver) // len(batch.reference)
         with torch.no_grad():
             codes = renderer.encode_motion(torch.cat([batch.reference, driver]))
@@ -135,7 +140,3 @@ class RouteLesson(Lesson):
         # As many steps, as many draws: a run that goes on draws what it would have drawn.
         draw = torch.Generator().manual_seed(self.steps)
         return routing_loss(renderer.imt, driving, SourceMaps(keys, [], []), truth, draw, queries=_QUERIES)
-
-
-def _driver(batch: PictureBatch) -> Tensor:
-    return batch.target if batch.driver is None else batch.driver

@@ -34,3 +34,8 @@ class PictureBatch:
     driver: Tensor | None = None
     """Whose motion is transferred; None for the target's own."""
     truth: Truth | None = None
+
+    @property
+    def moving(self) -> Tensor:
+        """The pictures whose motion is transferred."""
+        return self.target if self.driver is None else self.driver

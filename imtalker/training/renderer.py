@@ -68,7 +68,7 @@ def predict(
 
     The identity encoder sees the three pictures one after the other, since batch norms in training mode mix a batch.
     """
-    driver = batch.target if batch.driver is None else batch.driver
+    driver = batch.moving
     each = len(driver) // len(batch.reference)
     features, own = renderer.encode_identity(batch.reference)
     codes = renderer.encode_motion(torch.cat([batch.reference, driver]))

@@ -241,8 +241,7 @@ def validated(renderer: Renderer, batch: PictureBatch, perceptual: nn.Module, st
         "face": face.item(),
         "psnr_db": -10 * difference.square().mean().log10().item(),
     }
-    driver = batch.target if batch.driver is None else batch.driver
-    return Validation(step, losses, contact_sheet([batch.reference, driver, frames, batch.target]))
+    return Validation(step, losses, contact_sheet([batch.reference, batch.moving, frames, batch.target]))
 
 
 def _check(run: RendererRun, share: Share) -> None:

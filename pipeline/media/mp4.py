@@ -18,6 +18,9 @@ from pipeline.media.h264 import H264
 from pipeline.media.reader import MediaReader
 from pipeline.media.soundtrack import Soundtrack
 
+MP4_OPTIONS = {"movflags": "use_metadata_tags+faststart"}
+"""The muxer's: keys that MP4 has no field for are kept, and players can start before the end is there."""
+
 
 class Mp4File:
     """A file that grows by segments beside ``path`` and appears there when it is closed."""
@@ -37,12 +40,11 @@ class Mp4File:
         self._frames = 0
         self._partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         self._sound = None if audio is None else Soundtrack(audio, limits, reader)
-        # use_metadata_tags keeps keys that MP4 has no field for.
         self._container = av.open(
             str(self._partial.absolute()),
             "w",
             format="mp4",
-            container_options={"movflags": "use_metadata_tags+faststart"},
+            container_options=MP4_OPTIONS,
         )
         self._container.metadata.update(tags or {})
         # The stream's own encoder gives the file its header and never sees a frame.

@@ -8,6 +8,8 @@ from typing import Any
 
 import av
 
+from pipeline.media.mp4 import MP4_OPTIONS
+
 _MUXER_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
 """What a reader tells of the file's form among its tags; the muxer writes it by itself."""
 
@@ -19,7 +21,7 @@ def retag(source: Path, target: Path, tags: Mapping[str, str]) -> None:
     """
     with (
         av.open(str(source)) as found,
-        av.open(str(target), "w", format="mp4", container_options={"movflags": "use_metadata_tags+faststart"}) as made,
+        av.open(str(target), "w", format="mp4", container_options=MP4_OPTIONS) as made,
     ):
         own = {name: value for name, value in found.metadata.items() if name not in _MUXER_TAGS}
         made.metadata.update({**own, **tags})

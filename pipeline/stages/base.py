@@ -18,7 +18,6 @@ from pipeline.claims import claim
 from pipeline.config import RunSettings
 from pipeline.errors import error_record
 from pipeline.retry import Retries, noting
-from pipeline.stages import STAGE_VERSIONS
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Task, Worker
@@ -38,10 +37,6 @@ class Stage(ABC, Generic[T]):
 
     name: ClassVar[str]
     task_type: type[T]
-
-    @property
-    def version(self) -> int:
-        return STAGE_VERSIONS[self.name]
 
     def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
         self.settings = settings

@@ -28,7 +28,7 @@ from pipeline.run import prepare
 from pipeline.training.audio import AudioSettings, start_audio
 from pipeline.training.evaluate import EvaluationSettings, judge, table_text
 from pipeline.training.features import make_features
-from pipeline.training.settings import AnySettings, BasicSettings, GeneratorSettings, RendererSettings
+from pipeline.training.settings import AnySettings, GeneratorSettings, RendererSettings
 from pipeline.training.start import start
 
 _INTERVAL_S = 30.0
@@ -100,13 +100,11 @@ class RecipeRun:
 
     def _audio(self) -> None:
         settings = self._settings(AudioSettings, "audio", self.recipe.audio)
-        if not self._is_done(settings):
-            start_audio(settings, self.console)
+        self._train(settings, start_audio)
 
     def _renderer(self) -> None:
         settings = self._settings(RendererSettings, "renderer", self.recipe.renderer)
-        if not self._is_done(settings):
-            start(settings, self.console)
+        self._train(settings, start)
 
     def _clips(self) -> None:
         wanted, size = self.recipe.clips, load_renderer(self._trained_renderer).config.resolution
@@ -139,8 +137,7 @@ class RecipeRun:
     def _generator(self) -> None:
         places = {"data": self.folder / "features", "audio_encoder": self._encoder}
         settings = self._settings(GeneratorSettings, "generator", self.recipe.generator | places)
-        if not self._is_done(settings):
-            start(settings, self.console)
+        self._train(settings, start)
 
     def _weights(self) -> None:
         precision = getattr(torch, self.recipe.precision)
@@ -178,10 +175,10 @@ class RecipeRun:
     def _avatars(self) -> AvatarFolder:
         return AvatarFolder(self.folder / "clips")
 
-    @staticmethod
-    def _is_done(settings: BasicSettings) -> bool:
+    def _train(self, settings: AnySettings, begin: Callable[[AnySettings, Console], None]) -> None:
         """Preparing a training takes minutes; of one that is over there is no need."""
-        return steps_done(settings.output) >= settings.steps
+        if steps_done(settings.output) < settings.steps:
+            begin(settings, self.console)
 
     def _settings(self, model: type[AnySettings], step: str, given: dict[str, Any]) -> AnySettings:
         common = {"model": self.recipe.model, "seed": self.recipe.seed, "output": self.folder / step}

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,12 +13,7 @@ import yaml
 from jobs import submit as jobs
 from jobs.schema import Job
 from pipeline.errors import CannotRun
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.ray_machines import free_port, ray_machine
 
 
 @pytest.fixture(scope="module")
@@ -31,38 +22,13 @@ def cluster() -> Iterator[str]:
     dashboard = free_port()
     # A socket's path is at most 107 characters long, and pytest's own folders are longer than Ray leaves room for.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
-        command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-            *("--num-cpus=1", "--object-store-memory=80000000", f"--temp-dir={folder}"),
+        head = [
+            *("--head", "--num-cpus=1", "--object-store-memory=80000000", f"--temp-dir={folder}"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--port={free_port()}"),
             *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
         ]
-        head = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-            start_new_session=True,
-        )
-        try:
-            assert head.stdout is not None
-            started: list[str] = []
-            for line in head.stdout:
-                started.append(line)
-                if "--block" in line:
-                    break
-            else:
-                pytest.fail("the head did not start:\n" + "".join(started))
+        with ray_machine(*head, RAY_AUTH_MODE="disabled"):
             yield f"http://127.0.0.1:{dashboard}"
-        finally:
-            # The head stops its own processes; told all at once, they wait for each other.
-            head.terminate()
-            try:
-                head.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(head.pid, signal.SIGKILL)
-                raise
 
 
 def test_a_command_runs_as_it_was_given_and_its_exit_code_comes_back(cluster: str, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def outcome(output: Path) -> list[tuple[Any, ...]]:
 
 
 def files(output: Path) -> set[str]:
-    """What lies in an output, but for intermediate results of an abandoned start and the compacted index."""
+    """What lies in an output, but for the index of records, whose files have random names."""
     return {
         str(path.relative_to(output))
         for path in output.rglob("*")

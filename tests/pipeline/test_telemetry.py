@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -13,15 +12,10 @@ from pipeline.cluster import connected
 from pipeline.execute import on_ray
 from pipeline.telemetry import NoTelemetry, open_telemetry
 from tests.pipeline.test_run import AUDIO_ROW
+from tests.ray_machines import free_port
 from tests.runs import demo, run_manifest, write_manifest
 
 _PATIENCE_S = 90.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def scrape(port: int) -> dict[tuple[str, str], float]:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,47 +16,17 @@ from pipeline.doctor.examine import Check, examine
 from pipeline.doctor.finding import Finding, Request
 from pipeline.weights import parts_of
 from pipeline.weights.lock import Lock, locked_file, write_lock
+from tests.commands import imtalker
+from tests.ray_machines import free_port, ray_machine
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parent.parent.parent.parent
 TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105  (of a cluster that lives as long as these tests)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def started(arguments: list[str], models: Path) -> Iterator[None]:
-    """A machine of a cluster, with a model store of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "IMTALKER_MODELS": str(models)},
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if "--block" in line:
-                break
-        else:
-            pytest.fail("Ray did not start:\n" + "".join(said))
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def asking(models: Path) -> dict[str, str]:
+    """The environment of a process with that model store, in a cluster that asks for the token."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "IMTALKER_MODELS": str(models)}
 
 
 def model_store(folder: Path, content: bytes) -> Path:
@@ -96,8 +61,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         # A socket's path is at most 107 characters long, and pytest's own folders are longer than Ray leaves room for.
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp"))
         head = ["--head", f"--port={port}", f"--temp-dir={temporary}", "--include-dashboard=false", *small]
-        stack.enter_context(started([*head, f"--ray-client-server-port={free_port()}"], right))
-        stack.enter_context(started([f"--address=127.0.0.1:{port}", "--num-gpus=1", *small], other))
+        stack.enter_context(ray_machine(*head, f"--ray-client-server-port={free_port()}", **asking(right)))
+        joining = [f"--address=127.0.0.1:{port}", "--num-gpus=1", *small]
+        stack.enter_context(ray_machine(*joining, **asking(other)))
         yield Cluster(f"127.0.0.1:{port}", right)
 
 
@@ -105,15 +71,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def examined(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[Finding]]:
     """The exit code and the findings of the command."""
     output = tmp_path_factory.mktemp("outputs") / "new"
-    joins = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "IMTALKER_MODELS": str(cluster.models)}
-    process = subprocess.run(
-        [sys.executable, "-m", "cli", "doctor", "--address", cluster.address, "--output", str(output), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=ROOT,
-        env=os.environ | joins,
-        check=False,
+    process = imtalker(
+        *("doctor", "--address", cluster.address, "--output", str(output), "--json"),
+        timeout_s=280,
+        **asking(cluster.models),
     )
     assert process.stdout, process.stderr
     assert not output.exists()
