@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,22 +12,14 @@ import yaml
 from jobs import submit as jobs
 from jobs.schema import Job
 from pipeline.errors import CannotRun
-from tests.ray_machines import free_port, ray_machine
+from tests.ray_machines import free_port, ray_head
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """Address of the Jobs API of a head node without token authentication."""
-    dashboard = free_port()
-    # A socket's path is at most 107 characters long, and pytest's own folders are longer than Ray leaves room for.
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
-        head = [
-            *("--head", "--num-cpus=1", "--object-store-memory=80000000", f"--temp-dir={folder}"),
-            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--port={free_port()}"),
-            *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
-        ]
-        with ray_machine(*head, RAY_AUTH_MODE="disabled"):
-            yield f"http://127.0.0.1:{dashboard}"
+    """Address of the Jobs API of a head node."""
+    with ray_head() as head:
+        yield head.dashboard
 
 
 def test_a_command_runs_as_it_was_given_and_its_exit_code_comes_back(cluster: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.cluster import connected
@@ -53,9 +54,9 @@ def test_ray_offers_what_the_run_counted(tmp_path: Path) -> None:
     assert found["ray_imtalker_items_total", "failed input"] == summary.failed == 1
     assert found["ray_imtalker_frames_total", ""] == summary.frames == 10
     for stage in ("crop", "features", "motion", "render"):
-        assert round(found["ray_imtalker_stage_busy_seconds_total", stage], 1) == round(
-            summary.stages[stage]["busy_s"], 1
-        )
+        # The summary gives hundredths.
+        counted = found["ray_imtalker_stage_busy_seconds_total", stage]
+        assert counted == pytest.approx(summary.stages[stage]["busy_s"], abs=0.01)
     for phase, tasks in (("media", 3), ("videos", 2)):
         assert found["ray_imtalker_tasks_queued_total", phase] == found["ray_imtalker_tasks_done_total", phase] == tasks
 
