@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.commands import doctor, explain, kuberay
-from jobs.flags import with_settings
+from jobs.cluster_commands import job_app, submit
+from jobs.commands import doctor, explain
+from jobs.flags import check_given, with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
 from pipeline.config import RunSettings
@@ -26,7 +27,6 @@ app = typer.Typer(
 )
 manifest_app = typer.Typer(help="Make, check and look at manifests.", no_args_is_help=True)
 models_app = typer.Typer(help="Weights: where they come from, and whether they are right.", no_args_is_help=True)
-job_app = typer.Typer(help="Jobs on a cluster.", no_args_is_help=True)
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(models_app, name="models")
 app.add_typer(job_app, name="job")
@@ -34,10 +34,9 @@ app.add_typer(avatars_app, name="avatars")
 app.add_typer(train_app, name="train")
 app.command()(doctor)
 app.command()(explain)
-job_app.command()(kuberay)
+app.command()(submit)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
-Address = Annotated[str, typer.Option(help="URL of the cluster's Jobs API, e.g. http://head:8265")]
 Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
 
 
@@ -83,7 +82,7 @@ def run(
     """Make the videos of a manifest. Run it again to go on where it stopped."""
     from jobs.start import estimate_job, job_from, plan_job, run_job
 
-    _check_given(manifest, output, config)
+    check_given(manifest, output, config)
     flags = {"manifest": manifest, "output": output, "limit": limit, "retry": retry, "ray.address": address}
     job = job_from(config, flags, settings or {})
     if dry_run:
@@ -131,21 +130,6 @@ def generate(
     if summary.ok and not as_json:
         typer.echo(f"{output}: {summary.frames} frames in {summary.seconds:.1f} s", err=True)
     _report(summary, as_json, quiet=summary.ok == 1)
-
-
-@app.command()
-def submit(
-    manifest: Annotated[str | None, typer.Argument(help="URI of a Parquet manifest")] = None,
-    output: Annotated[str | None, typer.Option(help="URI of the output folder")] = None,
-    config: Config = None,
-    address: Annotated[str | None, typer.Option(help="URL of the cluster's Jobs API")] = None,
-) -> None:
-    """Send a run to a Ray cluster as a job, and print the job's id."""
-    from jobs.start import job_from
-    from jobs.submit import submit as submit_job
-
-    _check_given(manifest, output, config)
-    typer.echo(submit_job(job_from(config, {"manifest": manifest, "output": output}, {}), address))
 
 
 @app.command()
@@ -325,40 +309,6 @@ def models_convert(
 
     convert(source, target, audio_encoder=audio_encoder, dtype=dtype)
     typer.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB", err=True)
-
-
-@job_app.command("status")
-def show_job(job_id: str, address: Address, as_json: Json = False) -> None:
-    """What a cluster says about a job."""
-    from dataclasses import asdict
-
-    from jobs.submit import job_status
-
-    _show(asdict(job_status(address, job_id)), as_json)
-
-
-@job_app.command("logs")
-def show_logs(
-    job_id: str, address: Address, follow: Annotated[bool, typer.Option(help="until the job ends")] = False
-) -> None:
-    """What a job has written."""
-    from jobs.submit import follow_logs, job_logs
-
-    for piece in follow_logs(address, job_id) if follow else [job_logs(address, job_id)]:
-        typer.echo(piece, nl=False)
-
-
-@job_app.command("cancel")
-def cancel_job(job_id: str, address: Address) -> None:
-    """Stop a job; what it has made is kept."""
-    from jobs.submit import job_cancel
-
-    typer.echo("stopping" if job_cancel(address, job_id) else "it had ended already", err=True)
-
-
-def _check_given(manifest: str | None, output: str | None, config: Path | None) -> None:
-    if config is None and (manifest is None or output is None):
-        raise typer.BadParameter("give a manifest and --output, or a job file with --config")
 
 
 def _settings(config: Path | None) -> RunSettings:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from jobs.flags import with_settings
-from pipeline.errors import CannotRun
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
@@ -65,24 +64,6 @@ def explain(
 
     known = explain_item(output, item, load_job(config).settings.storage_options if config else None)
     typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
-
-
-def kuberay(
-    job: Annotated[Path, typer.Argument(help="job file (YAML) with a `kubernetes` part")],
-    output: Annotated[Path | None, typer.Option(help="file for the manifest; default: stdout")] = None,
-) -> None:
-    """The manifest of a KubeRay RayJob that runs a job file on Kubernetes, for `kubectl apply`."""
-    from jobs.kuberay import rayjob_yaml
-    from jobs.schema import load_job
-
-    manifest = rayjob_yaml(load_job(job))
-    if output is None:
-        typer.echo(manifest, nl=False)
-        return
-    try:
-        output.write_text(manifest, encoding="utf-8")
-    except OSError as exc:
-        raise CannotRun(f"writing {output} failed: {exc.strerror}") from exc
 
 
 def _given(**flags: str | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -53,6 +54,12 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__doc__ = command.__doc__
     wrapped.__name__ = command.__name__
     return wrapped
+
+
+def check_given(manifest: str | None, output: str | None, config: Path | None) -> None:
+    """Raises `typer.BadParameter` where neither a manifest with an output nor a job file was given."""
+    if config is None and (manifest is None or output is None):
+        raise typer.BadParameter("give a manifest and --output, or a job file with --config")
 
 
 def _parse_setting(text: str) -> tuple[str, Any]:

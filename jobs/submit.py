@@ -43,6 +43,13 @@ class JobState:
     def ended(self) -> bool:
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
+    @property
+    def shell_exit_code(self) -> int:
+        """The run's exit code where it has one; 130 for a job that was cancelled, 1 for one that Ray couldn't run."""
+        if self.exit_code is not None and self.status != "STOPPED":
+            return self.exit_code
+        return {"SUCCEEDED": 0, "STOPPED": 130}.get(self.status, 1)
+
 
 def submit(job: Job, address: str | None = None) -> str:
     """Run ``job`` on a cluster and return its id at once.
@@ -56,14 +63,20 @@ def submit(job: Job, address: str | None = None) -> str:
     Raises:
         CannotRun: no address, ``working_dir`` isn't a folder, or the cluster can't be reached or refuses the job.
     """
-    target = address or job.ray.dashboard
-    if target is None:
-        raise CannotRun("submit: no cluster: give --address or ray.dashboard, e.g. http://head:8265")
+    target = cluster_of(job, address)
     job = job.absolute()
     with _shipped(job) as folder:
         return submit_command(
             run_command(job, JOB_FILE), target, _runtime_env(job.ray.runtime_env, folder), name=job.name
         )
+
+
+def cluster_of(job: Job, address: str | None = None) -> str:
+    """URL of the Jobs API that a job goes to. Raises `CannotRun` where none is given."""
+    target = address or job.ray.dashboard
+    if target is None:
+        raise CannotRun("submit: no cluster: give --address or ray.dashboard, e.g. http://head:8265")
+    return target
 
 
 def submit_command(command: Sequence[str], address: str, runtime_env: Mapping[str, Any], *, name: str | None) -> str:
