@@ -16,6 +16,9 @@ import psutil
 import pytest
 
 
+_STOPS_WITHIN_S = 60
+
+
 @dataclass(frozen=True)
 class Head:
     """Addresses of a cluster: of its Jobs API, and for machines and drivers that join it."""
@@ -70,7 +73,7 @@ def ray_machine(*arguments: str, **environment: str) -> Iterator[psutil.Process]
         # It stops its own processes; told all at once, they wait for each other.
         process.terminate()
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=_STOPS_WITHIN_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from pipeline.storage import Store
@@ -39,6 +40,8 @@ def records(output: Store) -> list[dict[str, Any]]:
     return [json.loads(data) for data in output.get_many(keys).values()]
 
 
+# Ray takes a machine for lost after 20 seconds, and starts workers on the new one.
+@pytest.mark.timeout(400)
 def test_a_submitted_run_survives_the_loss_of_a_machine(tmp_path: Path, s3: S3Server) -> None:
     portraits, recordings = ("ana.png", "mei.webp", "kofi.jpg"), ("english.wav", "french.m4a")
     rows = [{"id": f"item-{i}", "image": portraits[i % 3], "audio": recordings[i % 2], "seed": i} for i in range(_ROWS)]
@@ -77,7 +80,8 @@ def test_a_submitted_run_survives_the_loss_of_a_machine(tmp_path: Path, s3: S3Se
         watcher = threading.Thread(target=lose_a_machine)
         watcher.start()
         try:
-            run = imtalker("submit", "--config", str(tmp_path / "job.yaml"), "--address", head.dashboard, **_AUTH)
+            command = ["submit", "--config", str(tmp_path / "job.yaml"), "--address", head.dashboard]
+            run = imtalker(*command, timeout_s=300, **_AUTH)
         finally:
             over.set()
             watcher.join()
