@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-
 _STOPS_WITHIN_S = 60
 
 

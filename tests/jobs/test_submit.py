@@ -32,7 +32,7 @@ def test_a_command_runs_as_it_was_given_and_its_exit_code_comes_back(cluster: st
     assert f"shipped given {awkward}" in followed
     assert f"shipped given {awkward}" in jobs.job_logs(cluster, job_id)
     state = jobs.job_status(cluster, job_id)
-    assert (state.status, state.exit_code, state.ended) == ("FAILED", 3, True)
+    assert (state.status, state.exit_code, state.shell_exit_code, state.ended) == ("FAILED", 3, 3, True)
     assert state.started_s is not None
     assert state.ended_s is not None
     assert state.ended_s >= state.started_s
@@ -81,7 +81,8 @@ def test_a_running_job_can_be_cancelled(cluster: str) -> None:
         if "waiting" in piece:
             assert jobs.job_status(cluster, job_id).status == "RUNNING"
             assert jobs.job_cancel(cluster, job_id)
-    assert jobs.job_status(cluster, job_id).status == "STOPPED"
+    state = jobs.job_status(cluster, job_id)
+    assert (state.status, state.shell_exit_code) == ("STOPPED", 130)
 
 
 def test_an_unknown_job_is_one_clear_line(cluster: str) -> None:
