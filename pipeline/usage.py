@@ -57,7 +57,9 @@ def used(seconds: float, share: Share, *, device_s: float | None = None) -> Usag
 
 def own_usage(item: ItemTask) -> dict[str, Usage]:
     """What an item, or a part of one, used in the stages of its own, motion and render."""
-    found = {stage: used(seconds, item.shares[stage]) for stage, seconds in item.seconds.items() if stage in item.shares}
+    found = {
+        stage: used(seconds, item.shares[stage]) for stage, seconds in item.seconds.items() if stage in item.shares
+    }
     if RENDER in found:
         share = item.shares[RENDER]
         if item.parts:
