@@ -119,9 +119,10 @@ class OnRay:
         if not tasks:
             return
         _configure_data()
-        rows = [{COLUMN: task.model_dump_json()} for task in tasks]
         # Small blocks: what Ray redoes or loses with an actor is one block.
-        data = ray.data.from_items(rows, override_num_blocks=len(rows) if alone else min(len(rows), 2000))
+        blocks = len(tasks) if alone else min(len(tasks), 2000)
+        # Kept by Ray alone, and not here too.
+        data = ray.data.from_items([{COLUMN: task.model_dump_json()} for task in tasks], override_num_blocks=blocks)
         for stage in stages:
             data = self._with_stage(data, stage, alone)
         task_type = stages[0].task_type

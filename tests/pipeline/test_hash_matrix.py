@@ -1,4 +1,4 @@
-"""What must not change a frame: neighbours, order, batches, workers, retries, kills, resuming, and cutting into parts."""
+"""What must not change a frame: neighbours, order, workers, lost tasks, kills, resuming, and cutting into parts."""
 
 from __future__ import annotations
 

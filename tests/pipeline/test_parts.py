@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def test_parts_are_whole_segments_that_cover_the_item(frames: int, most: int, se
     # As equal as segments allow, but for what the last one is short of.
     segments = [-(-count // segment) for _, count in ranges]
     assert max(segments) - min(segments) <= 1
-    assert len(ranges) == -(-(-(-frames // segment)) // max(most // segment, 1)), "no more than it takes"
+    assert len(ranges) == ceil(ceil(frames / segment) / max(most // segment, 1)), "no more than it takes"
 
 
 def test_short_failed_and_undivided_items_go_on_whole() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_parts_joined_are_the_file_that_was_made_in_one_go(tmp_path: Path, prese
     edges = [0, 30, 40, 75]
     file = Mp4File(tmp_path / "joined.mp4", form, limits=InputLimits(), audio=audio, tags=tags, reader=None)
     digests = b""
-    for first, end in zip(edges[:-1], edges[1:], strict=True):
+    for first, end in pairwise(edges):
         write_part(tmp_path / "part.zip", form, frames[first:end], first)
         with PartReader(tmp_path / "part.zip") as reader:
             assert reader.facts == {"frames": end - first}

@@ -115,7 +115,7 @@ def test_an_item_in_parts_is_the_item_in_one_go(tmp_path: Path, batches: Batches
 
 
 def test_parts_that_are_there_are_not_rendered_again(tmp_path: Path, batches: Batches) -> None:
-    first, second, third = split(item(tmp_path), SETTINGS, 25)
+    _, second, _ = split(item(tmp_path), SETTINGS, 25)
     renderer(tmp_path).run(second)
     assert batches.rendered == 20
     # A run that was killed, and started again.
