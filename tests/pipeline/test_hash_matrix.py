@@ -18,10 +18,12 @@ from pipeline.config import RunSettings
 from pipeline.execute import Context, Executor, in_process, on_ray
 from pipeline.stages.base import Stage
 from pipeline.stages.render import RenderStage
+from pipeline.storage import Store
 from pipeline.summary import RunSummary
 from pipeline.tasks import ItemTask
 from tests.pipeline.test_run import with_stage
 from tests.runs import demo, results, run_manifest, write_manifest
+from tests.s3_server import S3Server
 
 OpenExecutor = Callable[[Context], AbstractContextManager[Executor]]
 
@@ -166,6 +168,28 @@ def test_a_lost_part_is_tried_again_and_then_fails_its_item_once(
     assert_nothing_is_left(tmp_path / "out")
 
 
+def test_parts_travel_through_object_storage(
+    tmp_path: Path, expected: dict[str, tuple[Any, ...]], s3: S3Server
+) -> None:
+    bucket, kept = s3.bucket(), settings(PARTS).model_copy(update={"storage_options": s3.storage_options})
+    stored: list[str] = []
+    put_file = Store.put_file
+
+    def noted(store: Store, local: Path, key: str) -> None:
+        stored.append(key)
+        put_file(store, local, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "put_file", noted)
+        assert run_manifest(write_manifest(tmp_path, ROWS[:1]), f"s3://{bucket}/out", kept).ok == 1
+    assert len([key for key in stored if key.startswith("cache/parts/")]) == 2, "each part is one whole object"
+    keys = s3.keys(bucket)
+    assert "out/videos/spoken.mp4" in keys
+    assert not [key for key in keys if "/parts/" in key]
+    record = json.loads(Store(f"s3://{bucket}/out", s3.storage_options).get_bytes("items/spoken.json"))
+    assert (record["video"]["frames_sha256"], record["video"]["sha256"]) == expected["spoken"][2:4]
+
+
 class Killed(BaseException):
     """The end of a run's process."""
 
@@ -225,6 +249,7 @@ def dying(context: Context) -> Iterator[Executor]:
         yield with_stage(executor, RenderStage, DyingRender)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("cluster")
 def test_workers_and_their_deaths_change_no_frame(tmp_path: Path, expected: dict[str, tuple[Any, ...]]) -> None:
     """Two renderers on Ray share the parts; one of them is killed over a part."""
