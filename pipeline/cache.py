@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import CacheSettings
+from pipeline.fingerprint import digest
 from pipeline.storage import Store, Stored
 
 FOLDER = "cache"
 CACHED_STAGES = ("crop", "features", "motion")
 _USES = f"{FOLDER}/uses.parquet"
+_PARTS = f"{FOLDER}/parts"
 _RESULT = re.compile(rf"{FOLDER}/({'|'.join(CACHED_STAGES)})/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.npz")
 
 
@@ -45,6 +47,7 @@ class Cache:
         self._store = store
         self._settings = settings
         self._listed: dict[str, Stored] | None = None
+        self._parts: list[str] = []
         self._uses: dict[str, float] | None = None
 
     @property
@@ -53,6 +56,7 @@ class Cache:
         if self._listed is None:
             found = self._store.files(FOLDER)
             self._listed = {key: stored for key, stored in found.items() if _RESULT.fullmatch(key)}
+            self._parts = [key for key in found if key.startswith(f"{_PARTS}/")]
         return self._listed
 
     def __contains__(self, key: str) -> bool:
@@ -76,7 +80,10 @@ class Cache:
         return gone
 
     def end(self, used: Collection[str]) -> CacheSummary:
-        """Drop what is over the limit, and note what was used. Raises `StorageError`."""
+        """Drop what is over the limit, and parts that nobody joins any more; note what was used.
+
+        Raises `StorageError`.
+        """
         if used:
             self._listed = None
         gone = self.superfluous(used)
@@ -90,6 +97,7 @@ class Cache:
         if used and self._settings.keep:
             # First: a use that is noted of a result that is gone does no harm.
             self._note({key: time.time() for key in used if key in left})
+        self._store.delete_many(self._parts)
         self._store.delete_many(gone if self._settings.keep else [*gone, _USES] if gone else [])
         self._listed = left
         return summary
@@ -112,6 +120,11 @@ class Cache:
         pq.write_table(pa.table(columns), buffer, compression="zstd")
         self._store.put_bytes(_USES, buffer.getvalue())
         self._uses = known
+
+
+def part_key(facts: Mapping[str, Any]) -> str:
+    """Store key of a rendered part of a long item; it lives until the item is committed, or to the end of a run."""
+    return f"{_PARTS}/{digest(facts)}.zip"
 
 
 def stage_of(key: str) -> str:

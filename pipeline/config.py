@@ -80,6 +80,9 @@ class RenderResources(StageResources):
     encoders: int | None = Field(
         None, ge=1, le=64, description="encoder threads; default: num_cpus up to 8 on GPUs, 1 without"
     )
+    split_seconds: float | None = Field(
+        300.0, gt=0, description="longer items are rendered in parts, by any of the actors; null: never"
+    )
 
 
 class Resources(Settings):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from pipeline.talker import TalkerInfo
 from pipeline.tasks import Task
 
 T = TypeVar("T", bound=Task)
+Out = TypeVar("Out", bound=Task, covariant=True)
 
 # How often Ray runs a task again whose actor died, in company; alone not at all. Ray Data's default is for ever: one
 # poisonous item would never end.
@@ -41,6 +42,25 @@ class Context:
     output: str
 
 
+class Beside(Protocol[Out]):
+    """A task on its way through one stage, beside whatever else runs."""
+
+    def done(self) -> bool: ...
+
+    def wait(self) -> None: ...
+
+    def result(self) -> Out | None:
+        """The task that came out, once it is done; None if its worker died."""
+
+
+class Runner(Protocol[T]):
+    """What sends tasks of one kind through stages, as `Executor.run` does."""
+
+    def run(
+        self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False
+    ) -> Generator[T, None, None]: ...
+
+
 class Executor(Protocol):
     placement: Placement
 
@@ -51,6 +71,12 @@ class Executor(Protocol):
 
         A task whose worker died again and again is missing from what comes out; the caller compares. ``alone`` keeps
         tasks apart, so that a poisonous one takes no other with it.
+        """
+
+    def beside(self, stage: type[Stage[T]], task: T, *, alone: bool = False) -> Beside[T]:
+        """Send one task through one stage that needs no GPU and few processors, at once and where there is room.
+
+        A task whose worker dies is tried once more, unless it is ``alone``.
         """
 
 
@@ -68,9 +94,10 @@ class InProcess:
             return
         built = [_build(stage, self._context, self.placement) for stage in stages]
         for task in tasks:
-            for stage in built:
-                task = stage.run(task)
-            yield task
+            yield from _onward(task, built)
+
+    def beside(self, stage: type[Stage[T]], task: T, *, alone: bool = False) -> Beside[T]:
+        return _Here(_build(stage, self._context, self.placement).run(task))
 
 
 class OnRay:
@@ -92,9 +119,10 @@ class OnRay:
         if not tasks:
             return
         _configure_data()
-        rows = [{COLUMN: task.model_dump_json()} for task in tasks]
         # Small blocks: what Ray redoes or loses with an actor is one block.
-        data = ray.data.from_items(rows, override_num_blocks=len(rows) if alone else min(len(rows), 2000))
+        blocks = len(tasks) if alone else min(len(tasks), 2000)
+        # Kept by Ray alone, and not here too.
+        data = ray.data.from_items([{COLUMN: task.model_dump_json()} for task in tasks], override_num_blocks=blocks)
         for stage in stages:
             data = self._with_stage(data, stage, alone)
         task_type = stages[0].task_type
@@ -103,6 +131,19 @@ class OnRay:
                 yield task_type.model_validate_json(row[COLUMN])
         except (ray.exceptions.RayError, RuntimeError) as exc:
             raise CannotRun(f"the run was stopped by Ray: {_cause(exc)}") from exc
+
+    def beside(self, stage: type[Stage[T]], task: T, *, alone: bool = False) -> Beside[T]:
+        import ray
+
+        pool = self.placement[stage.name]
+        remote = ray.remote(_once).options(
+            # The actors have all processors.
+            num_cpus=0,
+            max_retries=0 if alone else _RETRIES_AFTER_DEATH,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": {**_environment(pool), "CUDA_VISIBLE_DEVICES": ""}},
+        )
+        return _There(remote.remote(stage, _arguments(self._context, pool), task.model_dump_json()), stage.task_type)
 
     def _with_stage(self, data: Any, stage: type[Stage[T]], alone: bool) -> Any:
         from ray.data import ActorPoolStrategy
@@ -128,13 +169,71 @@ class OnRay:
                 runtime_env={"env_vars": _environment(pool)},
                 max_task_retries=0 if alone else _RETRIES_AFTER_DEATH,
                 max_restarts=-1,
-                udf_modifying_row_count=False,
+                # An item may go on in parts.
+                udf_modifying_row_count=True,
             )
 
     def _batch_size(self, stage: type[Stage[T]], pool: Pool) -> int:
         if not issubclass(stage, BatchedStage):
             return 1
         return self._context.settings.items_in_flight or (_GPU_ITEMS_IN_FLIGHT if pool.num_gpus else 1)
+
+
+@dataclass(frozen=True)
+class _Here(Generic[T]):
+    """What went through a stage in this process."""
+
+    task: T
+
+    def done(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        return
+
+    def result(self) -> T:
+        return self.task
+
+
+@dataclass(frozen=True)
+class _There(Generic[T]):
+    """What goes through a stage in a process of Ray's."""
+
+    reference: Any
+    task_type: type[T]
+
+    def done(self) -> bool:
+        import ray
+
+        return bool(ray.wait([self.reference], timeout=0)[0])
+
+    def wait(self) -> None:
+        import ray
+
+        ray.wait([self.reference])
+
+    def result(self) -> T | None:
+        import ray
+
+        try:
+            return self.task_type.model_validate_json(ray.get(self.reference))
+        except ray.exceptions.RayError:
+            return None
+
+
+def _once(stage: type[Stage[T]], arguments: tuple[Any, ...], text: str) -> str:
+    """A task through a stage that is built for it."""
+    return stage(*arguments).run(stage.task_type.model_validate_json(text)).model_dump_json()
+
+
+def _onward(task: T, stages: Sequence[Stage[T]]) -> Iterator[T]:
+    """A task through stages, one after the other; what goes on from each, likewise."""
+    if not stages:
+        yield task
+        return
+    first, *others = stages
+    for onward in first.onward(first.run(task)):
+        yield from _onward(onward, others)
 
 
 @contextmanager
@@ -195,7 +294,7 @@ def _cause(exc: BaseException | None) -> str:
 def through(
     tasks: Sequence[T],
     stages: Sequence[type[Stage[T]]],
-    executor: Executor,
+    executor: Runner[T],
     each: Callable[[T], None],
     claims: Claims,
     check: Callable[[], None] = lambda: None,

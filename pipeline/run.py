@@ -22,12 +22,14 @@ from pipeline.execute import Context, Executor, lost, through
 from pipeline.forecast import announced
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
+from pipeline.parts import Joining
 from pipeline.plan import Plan, make_plan, problem_fingerprint
 from pipeline.price import Price
 from pipeline.progress import RunProgress
 from pipeline.record_index import MANY_LOOSE, RecordIndex
 from pipeline.stages.crop import CropStage
 from pipeline.stages.features import FeaturesStage
+from pipeline.stages.join import JoinStage
 from pipeline.stages.motion import MotionStage
 from pipeline.stages.render import RenderStage
 from pipeline.storage import Store
@@ -192,6 +194,12 @@ class _Committed:
         self.telemetry.item("failed" if item.error else "ok", item.error.kind if item.error else "", made)
         self.compactor.note(item.key)
 
+    def note_part(self, task: ItemTask) -> None:
+        self.lease.check()
+        # A task more than was foreseen.
+        self.telemetry.queued("videos", 1)
+        self.telemetry.worked("videos", self.work.count_part(task))
+
     def note_copy(self, item: ItemTask) -> None:
         self.lease.check()
         self.work.copied += item.error is None
@@ -228,7 +236,8 @@ def _make_items(
 
     progress.begin("videos", len(ready), frames=sum(item.due_frames for item in ready))
     by_key = {item.key: item for item in ready}
-    for gone in through(ready, (MotionStage, RenderStage), executor, keep, claims, committed.lease.confirm):
+    joining = Joining(executor, JoinStage, committed.note_part)
+    for gone in through(ready, (MotionStage, RenderStage), joining, keep, claims, committed.lease.confirm):
         item = by_key[gone.key].model_copy(update={"error": lost("render")})
         committed.write(item)
         claims.release(item.key)

@@ -32,7 +32,7 @@ from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, ItemTask, Task
 from pipeline.telemetry import Times
-from pipeline.usage import Share, Usage, own_usage, shares, total, used
+from pipeline.usage import RENDER, Share, Usage, joining_usage, own_usage, shares, total, used
 
 _FAILURES_SHOWN = 20
 
@@ -110,7 +110,16 @@ class Work:
         if item.video is not None and item.error is None:
             self.frames += item.video["frames"]
             self.video_s += item.video["duration_s"]
-        return self._timed(item, own_usage(item))
+        usages = own_usage(item)
+        if item.parts:
+            # They have been counted as they came; joining took no worker of the stage.
+            usages.pop(RENDER, None)
+            self.times.add(RENDER, joining_usage(item), None)
+        return self._timed(item, usages)
+
+    def count_part(self, task: ItemTask) -> Times:
+        """Count a part of an item; its worker's times."""
+        return self._timed(task, {stage: usage for stage, usage in own_usage(task).items() if stage == RENDER})
 
     def _timed(self, task: Task, usages: Mapping[str, Usage]) -> Times:
         return {

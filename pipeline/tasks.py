@@ -16,6 +16,9 @@ AssetKind = Literal["portrait", "audio", "driver"]
 SMALLER_BATCHES = "smaller_batches"
 """Flag of an item that was made in smaller batches than asked for, since a device had too little memory."""
 
+MIXED_DEVICES = "mixed_devices"
+"""Flag of an item whose parts were rendered on devices of several kinds: equal frames are promised on one kind only."""
+
 
 class Input(BaseModel):
     """One input file as it was read."""
@@ -35,6 +38,19 @@ class Worker(BaseModel):
     threads: int | None = Field(None, description="torch threads of the stage")
     started_at: float | None = Field(None, description="Unix time, by the worker's clock")
     ended_at: float | None = None
+
+
+class Part(BaseModel):
+    """A range of a long item's frames, which is rendered by itself."""
+
+    index: int
+    count: int = Field(description="parts of the item")
+    first: int = Field(description="index of its first frame, a whole number of closed segments")
+    frames: int
+    key: str | None = Field(None, description="store key of its file, once that is there")
+    seconds: float = Field(0.0, description="of the worker that rendered it")
+    device_s: float | None = Field(None, description="seconds that it had the device; None where it was there already")
+    worker: Worker | None = None
 
 
 class Task(BaseModel):
@@ -98,6 +114,8 @@ class ItemTask(Task):
     fingerprint: str | None = None
     motion: str | None = Field(None, description="store key of the motion")
     frames: int | None = None
+    part: Part | None = Field(None, description="what of the item this task is to render; None for all of it")
+    parts: list[Part] = Field(default_factory=list, description="what has been rendered of it, to be joined")
     video: dict[str, Any] | None = None
 
     def flag(self, name: str) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pipeline.resources import Placement
     from pipeline.tasks import ItemTask
 
+RENDER = "render"
+
 
 class Share(BaseModel):
     """What an actor of a stage has of its machine."""
@@ -54,13 +56,25 @@ def used(seconds: float, share: Share, *, device_s: float | None = None) -> Usag
 
 
 def own_usage(item: ItemTask) -> dict[str, Usage]:
-    """What an item used in the stages of its own, motion and render."""
-    device_s = (item.video or {}).get("render_s")
-    return {
-        stage: used(seconds, item.shares[stage], device_s=device_s if stage == "render" else None)
-        for stage, seconds in item.seconds.items()
-        if stage in item.shares
+    """What an item, or a part of one, used in the stages of its own, motion and render."""
+    found = {
+        stage: used(seconds, item.shares[stage]) for stage, seconds in item.seconds.items() if stage in item.shares
     }
+    if RENDER in found:
+        share = item.shares[RENDER]
+        if item.parts:
+            found[RENDER] = total(used(part.seconds, share, device_s=part.device_s) for part in item.parts)
+            found[RENDER] += joining_usage(item)
+        else:
+            device_s = item.part.device_s if item.part else (item.video or {}).get("render_s")
+            found[RENDER] = used(item.seconds[RENDER], share, device_s=device_s)
+    return found
+
+
+def joining_usage(item: ItemTask) -> Usage:
+    """What it took to join an item's parts: one CPU, beside the actors."""
+    seconds = max(item.seconds.get(RENDER, 0.0) - sum(part.seconds for part in item.parts), 0.0)
+    return Usage(busy_s=seconds, cpu_s=seconds)
 
 
 def item_usage(item: ItemTask) -> dict[str, Usage]:

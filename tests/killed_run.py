@@ -25,9 +25,20 @@ _PLACES = multiprocessing.get_context("forkserver")
 _PLACES.set_forkserver_preload(["tests.killed_run"])
 
 
-def killed_at(manifest: str, output: Path, call: int) -> bool:
+IN_PARTS = RunSettings.model_validate(
+    _SETTINGS.model_dump()
+    | {
+        "video": {"segment_seconds": 0.2},
+        "resources": {stage: _ALONE for stage in ("crop", "features", "motion")}
+        | {"render": {**_ALONE, "split_seconds": 0.2}},
+    }
+)
+"""Every item of ten frames is rendered in two parts."""
+
+
+def killed_at(manifest: str, output: Path, call: int, settings: RunSettings = _SETTINGS) -> bool:
     """Start a run and kill it before its storage call number ``call``, from 0; False if it ended before."""
-    return _was_killed(_started(manifest, output, call))
+    return _was_killed(_started(manifest, output, call, settings))
 
 
 def killed_after(manifest: str, output: Path, seconds: float) -> bool:
@@ -38,13 +49,13 @@ def killed_after(manifest: str, output: Path, seconds: float) -> bool:
     return _was_killed(process)
 
 
-def finished(manifest: str, output: Path) -> None:
+def finished(manifest: str, output: Path, settings: RunSettings = _SETTINGS) -> None:
     """Let a run end."""
-    assert not _was_killed(_started(manifest, output))
+    assert not _was_killed(_started(manifest, output, settings=settings))
 
 
-def _started(manifest: str, output: Path, call: int | None = None) -> BaseProcess:
-    process = _PLACES.Process(target=_run, args=(manifest, str(output), call))
+def _started(manifest: str, output: Path, call: int | None = None, settings: RunSettings = _SETTINGS) -> BaseProcess:
+    process = _PLACES.Process(target=_run, args=(manifest, str(output), call, settings))
     process.start()
     return process
 
@@ -55,10 +66,10 @@ def _was_killed(process: BaseProcess) -> bool:
     return process.exitcode != 0
 
 
-def _run(manifest: str, output: str, call: int | None) -> None:
+def _run(manifest: str, output: str, call: int | None, settings: RunSettings) -> None:
     if call is not None:
         _die_at(call)
-    run_manifest(manifest, output, _SETTINGS)
+    run_manifest(manifest, output, settings)
 
 
 def _die_at(call: int) -> None:

@@ -24,7 +24,7 @@ from pipeline.bench.material import rows
 from pipeline.bench.options import BenchOptions
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.execute import Context, Executor, in_process, on_ray
+from pipeline.execute import Beside, Context, Executor, in_process, on_ray
 from pipeline.progress import RunProgress
 from pipeline.resources import PHASES, Placement
 from pipeline.run import load_manifest, prepare, run
@@ -92,6 +92,9 @@ class _Watched:
     inner: Executor
     placement: Placement
     seen: list[Task] = field(default_factory=list)
+
+    def beside(self, stage: type[Stage[T]], task: T, *, alone: bool = False) -> Beside[T]:
+        return self.inner.beside(stage, task, alone=alone)
 
     def run(
         self, tasks: Sequence[T], stages: Sequence[type[Stage[T]]], *, alone: bool = False

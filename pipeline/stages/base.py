@@ -51,6 +51,10 @@ class Stage(ABC, Generic[T]):
     def finish(self, task: T) -> None:
         """Called for every task at the end, failed ones included."""
 
+    def onward(self, task: T) -> list[T]:
+        """What goes on to the next stage in its place."""
+        return [task]
+
     def run(self, task: T) -> T:
         return self.run_all([task])[0]
 
@@ -74,7 +78,7 @@ class Stage(ABC, Generic[T]):
             pid=os.getpid(),
             node=platform.node(),
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-            gpu=_gpu_name() if self.settings.device != "cpu" else "",
+            gpu=gpu_name() if self.settings.device != "cpu" else "",
             threads=self.threads,
             started_at=time.time(),
         )
@@ -106,11 +110,13 @@ class Stage(ABC, Generic[T]):
             task.seconds[self.name] = round(task.seconds[self.name] + share, 4)
 
     def __call__(self, batch: dict[str, Sequence[str]]) -> dict[str, np.ndarray]:
-        """Ray Data's way in: a batch with the JSON column `COLUMN`, and the same batch out."""
+        """Ray Data's way in: a batch with the JSON column `COLUMN`, and a batch of what goes on."""
         done = self.run_all([self.task_type.model_validate_json(text) for text in batch[COLUMN]])
-        return {COLUMN: np.array([task.model_dump_json() for task in done], dtype=object)}
+        texts = [onward.model_dump_json() for task in done for onward in self.onward(task)]
+        return {COLUMN: np.array(texts, dtype=object)}
 
 
 @cache
-def _gpu_name() -> str:
+def gpu_name() -> str:
+    """Of the GPU that this process sees first; empty without GPU."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""

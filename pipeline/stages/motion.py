@@ -9,6 +9,7 @@ from pipeline.controls import read_controls
 from pipeline.errors import ItemError
 from pipeline.fetch import fetched
 from pipeline.fingerprint import item_seed
+from pipeline.parts import split
 from pipeline.stage_facts import CONTROLS, StageFacts
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
@@ -52,6 +53,10 @@ class MotionStage(BatchedStage[ItemTask, MotionRequest]):
         task.computed.append(self.name)
         if self.talker.shrunk:
             task.flag(SMALLER_BATCHES)
+
+    def onward(self, task: ItemTask) -> list[ItemTask]:
+        """A long item goes on in parts."""
+        return split(task, self.settings, self.info.fps)
 
     def _controls(self, task: ItemTask) -> Arrays:
         controls: Arrays = {}

@@ -1,4 +1,4 @@
-"""Render: motion becomes frames, frames become a video, and the item is committed."""
+"""Render: motion becomes frames, frames become a video, and the item is committed; of a long item, a part."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
+import av
 import numpy as np
 import torch
 
+from pipeline.cache import part_key
 from pipeline.config import RunSettings
-from pipeline.errors import ItemError
-from pipeline.fetch import LocalInput, fetched, file_sha256
-from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record
-from pipeline.media.encode import VideoWriter, segment_frames
+from pipeline.media.encode import FrameEncoder, VideoWriter, segment_frames
 from pipeline.media.encoders import EncoderPool
+from pipeline.media.frame_hash import DIGEST_BYTES
 from pipeline.media.h264 import H264
+from pipeline.media.part_file import PartWriter
 from pipeline.media.reader import MediaReader
-from pipeline.stages.base import Stage
+from pipeline.stages.base import Stage, gpu_name
+from pipeline.stages.finish import commit_video, sound_of, tags_of, video_facts
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
-from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
+from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask, Part
 
 _BATCHES_WAITING = 3
 """Batches of frames before a single encoder: enough to overlap it with the renderer, and a bound on memory."""
@@ -35,7 +37,10 @@ one still encodes. At 512 pixels these are 200 MB."""
 
 
 class RenderStage(Stage[ItemTask]):
-    """The last stage. It also writes the record of every item that reaches it, failed ones included."""
+    """The last stage. It also writes the record of every item that reaches it whole, failed ones included.
+
+    Parts of long items are stored for `pipeline.stages.join`.
+    """
 
     name = "render"
     task_type = ItemTask
@@ -47,8 +52,9 @@ class RenderStage(Stage[ItemTask]):
         Raises CannotRun where the wished-for encoder doesn't work.
         """
         super().__init__(settings, info, output, threads)
+        self._form = H264(settings.video, info.resolution, info.resolution, info.fps)
         if settings.video.encoder != "libx264":
-            H264(settings.video, info.resolution, info.resolution, info.fps).probe()
+            self._form.probe()
         self.media = MediaReader(settings.limits)
         self.media.warm()
         self.talker: Talker = load(info.model, settings, info)
@@ -56,67 +62,101 @@ class RenderStage(Stage[ItemTask]):
         self.ledger = Ledger(self.store)
         self.encoders = EncoderPool(encoders, _frames_waiting(settings, info, encoders))
         self._device = Lock()
-        self._waited: dict[str, float] = {}
+        self._waited: dict[tuple[str, int | None], float] = {}
         self._prepared: tuple[str, Any] = ("", None)
 
     def process(self, task: ItemTask) -> None:
-        assert task.motion is not None and task.frames is not None  # noqa: S101  (narrows: motion has run)
-        kept = self.store.get_arrays(task.motion)
-        motion = {name: array[: task.frames] for name, array in kept.items() if array.ndim}
         with TemporaryDirectory(prefix="imtalker-render-") as folder:
-            path = Path(folder) / "video.mp4"
-            with self._sound(task) as sound:
-                video = self._make(task, motion, path, sound)
-            key = f"videos/{task.key}.mp4"
-            video |= {"uri": self.store.url(key), "size": path.stat().st_size, "sha256": file_sha256(path)}
-            if task.fence is not None:
-                confirm(self.store, task.fence)
-            self.store.put_file(path, key)
-        task.video = video
+            if task.part is None:
+                self._whole(task, Path(folder) / "video.mp4")
+            else:
+                self._part(task, task.part, Path(folder) / "part.zip")
+
+    def finish(self, task: ItemTask) -> None:
+        # The device was another item's meanwhile.
+        task.seconds[self.name] = round(task.seconds[self.name] - self._waited.pop(_place(task), 0.0), 4)
+        if task.part is None:
+            self.ledger.write(Record.of(task, self.settings, self.info))
+
+    def _whole(self, task: ItemTask, path: Path) -> None:
+        """Render, encode and commit an item in one go."""
+        assert task.frames is not None  # noqa: S101  (narrows: motion has run)
+        form = self._form
+        with sound_of(task, self.settings) as sound:
+            with VideoWriter(
+                path,
+                width=form.width,
+                height=form.height,
+                fps=form.fps,
+                settings=form.settings,
+                audio=sound.path if sound else None,
+                reader=self.media,
+                tags=tags_of(task, self.info),
+                limits=self.settings.limits,
+                pool=self.encoders,
+            ) as writer:
+                seconds = self._render_range(task, 0, task.frames, writer)
+            made = self._made(writer, seconds)
+            facts = video_facts(task, self.info, made, writer.frames_sha256, has_audio=sound is not None)
+        commit_video(task, self.store, path, facts)
         if self.talker.shrunk:
             task.flag(SMALLER_BATCHES)
         task.computed.append(self.name)
 
-    def finish(self, task: ItemTask) -> None:
-        # The device was another item's meanwhile.
-        task.seconds[self.name] = round(task.seconds[self.name] - self._waited.pop(task.key, 0.0), 4)
-        self.ledger.write(Record.of(task, self.settings, self.info))
+    def _part(self, task: ItemTask, part: Part, path: Path) -> None:
+        """Render and encode a part of an item, and store it for whoever joins them; a run before may have done it."""
+        key = self._part_key(task, part)
+        if not self.store.exists(key):
+            file = PartWriter(path)
+            with FrameEncoder(file, self._form, name=path.name, first=part.first, pool=self.encoders) as encoder:
+                seconds = self._render_range(task, part.first, part.frames, encoder)
+            facts = self._made(encoder, seconds) | {"device": _device(), "smaller_batches": self.talker.shrunk}
+            digests = np.frombuffer(bytes(encoder.frame_digests), np.uint8).reshape(-1, DIGEST_BYTES)
+            file.describe({"sha256": digests}, facts)
+            self.store.put_file(path, key)
+            part.device_s = facts["render_s"]
+        part.key = key
 
-    def _make(self, task: ItemTask, motion: Arrays, path: Path, sound: LocalInput | None) -> dict[str, Any]:
-        size = self.info.resolution
+    def _part_key(self, task: ItemTask, part: Part) -> str:
+        """Store key of a part: beside what shapes the item, all that equal frames are promised for."""
+        return part_key(
+            {
+                "fingerprint": task.fingerprint,
+                "first": part.first,
+                "frames": part.frames,
+                "device": _device(),
+                "threads": self.threads,
+                "torch": torch.__version__,
+                "av": av.__version__,
+            }
+        )
+
+    def _render_range(self, task: ItemTask, first: int, count: int, encoder: FrameEncoder) -> float:
+        """Render ``count`` frames from the index ``first`` on; returns the seconds that they had the device."""
+        # A frame's last bits depend on its place in its batch: batches are those of the whole video.
+        surplus = first % self.settings.batch_size
+        motion = self._motion(task, first - surplus, first + count)
         files = None if self._is_prepared(task.portrait) else self._files(task.portrait)
-        with VideoWriter(
-            path,
-            width=size,
-            height=size,
-            fps=self.info.fps,
-            settings=self.settings.video,
-            audio=sound.path if sound else None,
-            reader=self.media,
-            tags=self._tags(task),
-            limits=self.settings.limits,
-            pool=self.encoders,
-        ) as writer:
-            with self._turn(task):
-                started = time.perf_counter()
-                for frames in self.talker.render(self._prepare(task.portrait, files), motion):
-                    writer.write(frames)
-                elapsed = time.perf_counter() - started
-            count = writer.frames_written
-            if count != task.frames:
-                raise ItemError(
-                    "bug", f"{count} frames were rendered where {task.frames} were due", hint="please report it"
-                )
+        with self._turn(task):
+            started = time.perf_counter()
+            for frames in self.talker.render(self._prepare(task.portrait, files), motion):
+                encoder.write(frames[surplus:])
+                surplus = max(surplus - len(frames), 0)
+            return time.perf_counter() - started
+
+    def _motion(self, task: ItemTask, first: int, end: int) -> Arrays:
+        assert task.motion is not None  # noqa: S101  (narrows: motion has run)
+        kept = self.store.get_arrays(task.motion)
+        # A copy, so that a part of an hour doesn't hold the hour.
+        return {name: array[first:end].copy() for name, array in kept.items() if array.ndim}
+
+    def _made(self, encoder: FrameEncoder, render_s: float) -> dict[str, Any]:
+        """What is told of the making of frames."""
         return {
-            "frames": count,
-            "frames_sha256": writer.frames_sha256,
-            "width": size,
-            "height": size,
-            "duration_s": count / self.info.fps,
-            "has_audio": sound is not None,
+            "frames": encoder.frames_written,
             "precision": self.talker.precision,
-            "render_s": round(elapsed, 4),
-            "encode_s": round(writer.encode_seconds, 4),
+            "render_s": round(render_s, 4),
+            "encode_s": round(encoder.encode_seconds, 4),
             "peak_memory_bytes": peak_memory_bytes(),
         }
 
@@ -125,7 +165,7 @@ class RenderStage(Stage[ItemTask]):
         """The device, for one item at a time."""
         asked = time.perf_counter()
         with self._device:
-            self._waited[task.key] = time.perf_counter() - asked
+            self._waited[_place(task)] = time.perf_counter() - asked
             yield
 
     def _is_prepared(self, portrait: AssetTask) -> bool:
@@ -144,27 +184,15 @@ class RenderStage(Stage[ItemTask]):
             self._prepared = (portrait.arrays, self.talker.prepare(*(files or self._files(portrait))))
         return self._prepared[1]
 
-    @contextmanager
-    def _sound(self, task: ItemTask) -> Iterator[LocalInput | None]:
-        """The file whose sound the video gets: the item's recording, else the driver if it has a sound track."""
-        if task.audio is not None:
-            with fetched(task.audio.uri, self.settings) as source:
-                yield source
-        elif task.driver is not None and task.driver.facts.get("has_audio"):
-            with fetched(task.driver.uri, self.settings) as source:
-                yield source
-        else:
-            yield None
 
-    def _tags(self, task: ItemTask) -> dict[str, str]:
-        return {
-            "comment": "AI-generated video",
-            "imtalker_item": task.key,
-            "imtalker_model": self.info.model,
-            "imtalker_weights": self.info.weights,
-            "imtalker_seed": str(task.seed),
-            "imtalker_fingerprint": task.fingerprint or "",
-        }
+def _place(task: ItemTask) -> tuple[str, int | None]:
+    """Which work of this actor a task is: several parts of an item may be in hand."""
+    return task.key, task.part.index if task.part else None
+
+
+def _device() -> str:
+    """Kind of the device that renders."""
+    return gpu_name() or f"CPU {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _frames_waiting(settings: RunSettings, info: TalkerInfo, encoders: int) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import InputLimits
+from pipeline.config import InputLimits, RunSettings
 from pipeline.media.verify import measure_video
-from tests.killed_run import finished, killed_after, killed_at
+from tests.killed_run import IN_PARTS, finished, killed_after, killed_at
 from tests.runs import demo, results, write_manifest
 
 ROWS: list[dict[str, Any]] = [
@@ -62,8 +62,8 @@ def assert_nothing_half_made(output: Path) -> None:
         assert measure_video(video, InputLimits()).frames == 10
 
 
-def assert_ends_alike(manifest: str, output: Path, whole: Path) -> None:
-    finished(manifest, output)
+def assert_ends_alike(manifest: str, output: Path, whole: Path, *settings: RunSettings) -> None:
+    finished(manifest, output, *settings)
     assert outcome(output) == outcome(whole)
     left = {name for name in files(output) ^ files(whole) if not name.endswith(".part")}
     assert left == set()
@@ -71,14 +71,14 @@ def assert_ends_alike(manifest: str, output: Path, whole: Path) -> None:
     assert (summary["ok"], summary["failed"], summary["rows"]) == (3, 2, 5)
 
 
-def kill_at_every(step: int, first: int, manifest: str, whole: Path, folder: Path) -> int:
+def kill_at_every(step: int, first: int, manifest: str, whole: Path, folder: Path, *settings: RunSettings) -> int:
     """Kill fresh runs before every ``step``-th storage call from ``first`` on; returns how many were killed."""
     for killed, call in enumerate(count(first, step)):
         output = folder / str(call)
-        if not killed_at(manifest, output, call):
+        if not killed_at(manifest, output, call, *settings):
             return killed
         assert_nothing_half_made(output)
-        assert_ends_alike(manifest, output, whole)
+        assert_ends_alike(manifest, output, whole, *settings)
         shutil.rmtree(output)
     raise AssertionError("count has no end")
 
@@ -90,6 +90,28 @@ def test_killed_between_some_storage_calls(manifest: str, whole: Path, tmp_path:
 @pytest.mark.long
 def test_killed_between_every_two_storage_calls(manifest: str, whole: Path, tmp_path: Path) -> None:
     assert kill_at_every(1, 0, manifest, whole, tmp_path) >= 60
+
+
+@pytest.fixture(scope="module")
+def whole_in_parts(tmp_path_factory: pytest.TempPathFactory, manifest: str) -> Path:
+    """The same, its items rendered in parts."""
+    output = tmp_path_factory.mktemp("parts") / "out"
+    finished(manifest, output, IN_PARTS)
+    assert len(json.loads((output / "items" / "spoken.json").read_text())["video"]["parts"]) == 2
+    return output
+
+
+def test_killed_between_some_storage_calls_over_items_in_parts(
+    manifest: str, whole_in_parts: Path, tmp_path: Path
+) -> None:
+    assert kill_at_every(37, 29, manifest, whole_in_parts, tmp_path, IN_PARTS) >= 2
+
+
+@pytest.mark.long
+def test_killed_between_every_two_storage_calls_over_items_in_parts(
+    manifest: str, whole_in_parts: Path, tmp_path: Path
+) -> None:
+    assert kill_at_every(1, 0, manifest, whole_in_parts, tmp_path, IN_PARTS) >= 80
 
 
 @pytest.mark.long

@@ -77,7 +77,8 @@ def test_any_number_of_threads_writes_the_same_bytes(tmp_path: Path, threads: in
     together = write(tmp_path / "together.mp4", frames, pool, batch, audio=sound)
     pool.close()
     assert (tmp_path / "together.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
-    assert together == alone == hashlib.sha256(frames.tobytes()).hexdigest()
+    digests = [hashlib.sha256(frame.tobytes()).digest() for frame in frames]
+    assert together == alone == hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def test_segments_are_encoded_by_several_threads_and_muxed_in_order(
