@@ -1,4 +1,4 @@
-"""Charts as SVG text, drawn by Vega-Lite (vl-convert; BSD-3-Clause) while the page is written: the page needs no script.
+"""Charts as SVG text, drawn by Vega-Lite (vl-convert; BSD-3-Clause) while the page is written; it needs no script.
 
 Colours are the page's own (CSS variables), so that one drawing serves light and dark.
 """

@@ -118,9 +118,7 @@ def _moves(now: Source, before: Source, ids: list[str], rows: np.ndarray, other_
     return [Move(*move, count, some[move]) for move, count in counts.most_common()]
 
 
-def _shifts(
-    now: Source, before: Source, ids: list[str], rows: np.ndarray, other_rows: np.ndarray
-) -> Iterator[Shift]:
+def _shifts(now: Source, before: Source, ids: list[str], rows: np.ndarray, other_rows: np.ndarray) -> Iterator[Shift]:
     others = {column.name: values for column, values in numeric_columns(before)}
     for column, values in numeric_columns(now):
         if column.name not in others or column.group == "yours":

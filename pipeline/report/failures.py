@@ -26,7 +26,7 @@ ADVICE = {
     "input": "The row or one of its files can't be used. A plain rerun tries again once one of them has changed.",
     "model": "The network's numbers are not finite: check the weights, try --precision float32.",
     "infrastructure": "Storage, memory or a machine failed. Mend it; a plain rerun tries again.",
-    "quality": "The video did not pass a gate. A plain rerun tries again once the row, a file or a setting has changed.",
+    "quality": "The video did not pass a gate. A plain rerun tries again once row, file or setting has changed.",
     "bug": "A defect of the program: report it with the trace. A plain rerun tries again.",
 }
 

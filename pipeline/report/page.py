@@ -41,7 +41,7 @@ def render_page(report: Report, pictures: Pictures, *, videos_at: str | None = "
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": number, "size": size, "long": duration, "short": short}
+    environment.filters.update(num=number, size=size, long=duration, short=short)
     script = _asset("report.js")
     ids, source = report.source.ids, report.source
 
@@ -51,7 +51,9 @@ def render_page(report: Report, pictures: Pictures, *, videos_at: str | None = "
         return videos_at + quote(source.videos[row])
 
     drawn = [spread for spread in report.distributions if not spread.constant]
-    return environment.get_template("report.html").render(
+    return environment.get_template(
+        "report.html"
+    ).render(
         report=report,
         glance=report.glance,
         ids=ids,
@@ -86,7 +88,7 @@ def number(value: Any) -> str:
     """For people: 4 figures, thousands apart, ``-`` for nothing."""
     if value is None:
         return "–"
-    if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e15:
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 

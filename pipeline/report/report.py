@@ -112,5 +112,3 @@ def contact_sheet(source: Source) -> list[int]:
     ids = source.ids
     drawn = nsmallest(CONTACTS, source.videos, key=lambda row: sha256(ids[row].encode()).digest())
     return sorted(drawn)
-
-
