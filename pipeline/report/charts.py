@@ -79,11 +79,11 @@ def stage_times(times: Timeline) -> Markup:
     edges = times.edges
     unit, divisor = ("minutes", 60.0) if times.seconds >= 180 else ("seconds", 1.0)
     parts = [
-        {"stage": stage.stage, "what": what, "from": start / divisor, "to": end / divisor, "workers": workers}
+        {"stage": stage.stage, "what": what, "at": at / divisor, "workers": workers}
         for stage in times.stages
         for what, values in (("busy", stage.busy), ("waiting", stage.waiting))
-        for start, end, workers in zip(edges, edges[1:], values, strict=False)
-        if workers
+        # The last part lasts until the end.
+        for at, workers in zip(edges, [*values, values[-1]], strict=True)
     ]
     return _svg(
         {
@@ -99,16 +99,14 @@ def stage_times(times: Timeline) -> Markup:
             "spec": {
                 "width": 640,
                 "height": 60,
-                "mark": {"type": "bar", "binSpacing": 0},
+                "mark": {"type": "area", "interpolate": "step-after"},
                 "encoding": {
                     "x": {
-                        "field": "from",
+                        "field": "at",
                         "type": "quantitative",
-                        "bin": {"binned": True},
                         "title": f"{unit} since the first task began",
                         "axis": {"grid": False},
                     },
-                    "x2": {"field": "to"},
                     "y": {
                         "field": "workers",
                         "type": "quantitative",

@@ -37,14 +37,15 @@ _SPEED = (
     "gpu_s",
     "cost",
     "peak_memory_bytes",
+    "metrics_s",
 )
-_NOT_MEASURED = frozenset({"seed", "cfg_scale", "nfe", "frames"})
-"""What was asked for, and what another column says in seconds."""
+_NOT_MEASURED = frozenset({"seed", "cfg_scale", "nfe", "frames", "metrics_version", "codes_checked"})
+"""What was asked for or says how it was measured, and what another column says in seconds."""
 
 _UNITS = {"s": "s", "ms": "ms", "bytes": "bytes", "fps": "frames/s", "db": "dB", "deg": "degrees", "px": "pixels"}
 _UNITS |= {"frames": "frames", "kbit_per_s": "kbit/s", "percent": "%"}
 
-_HIGHER = ("psnr", "ssim", "csim", "lse_c", "correlation", "render_fps")
+_HIGHER = ("psnr", "ssim", "csim", "lse_c", "correlation", "confidence", "mouth_range", "render_fps")
 _LOWER = (
     "lpips",
     "lse_d",
@@ -53,9 +54,13 @@ _LOWER = (
     "distance",
     "flicker",
     "jitter",
+    "jump",
+    "silence",
     "frozen",
+    "freeze",
     "black",
-    "non_finite",
+    "nonfinite",
+    "identity_worst",
     "real_time_factor",
     "cost",
     "attempts",

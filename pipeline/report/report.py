@@ -26,6 +26,7 @@ CONTACTS = 48
 """Videos of the contact sheet."""
 GROUPS = 60
 """Classes of failures."""
+STOPPED_WITH_PICTURE = 6
 DISTRIBUTIONS = 80
 """Columns of numbers."""
 PICTURES = 300
@@ -55,9 +56,15 @@ class Report:
     def pictured(self) -> Iterator[int]:
         """Rows whose pictures the page shows, what matters most first."""
         yield from (suspect.row for suspect in self.worst[:WORST_WITH_PICTURE])
+        for group in self.failures[:GROUPS]:
+            yield from self.stopped(group)
         yield from self.contacts
         for spread in self.distributions:
             yield from (outlier.row for outlier in spread.shown)
+
+    def stopped(self, group: FailureGroup) -> list[int]:
+        """The first rows of a class of failures that have a video all the same, because a gate has stopped them."""
+        return [row for row in group.rows if row in self.source.videos][:STOPPED_WITH_PICTURE]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; items by their ids."""
@@ -109,6 +116,7 @@ def make_report(source: Source, against: Source | None = None) -> Report:
 
 def contact_sheet(source: Source) -> list[int]:
     """Rows of a sample of the videos: those whose ids have the lowest hashes, the same ones each time."""
-    ids = source.ids
-    drawn = nsmallest(CONTACTS, source.videos, key=lambda row: sha256(ids[row].encode()).digest())
+    ids, status = source.ids, source.column("status")
+    ok = (row for row in source.videos if status[row] == "ok")
+    drawn = nsmallest(CONTACTS, ok, key=lambda row: sha256(ids[row].encode()).digest())
     return sorted(drawn)

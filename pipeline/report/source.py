@@ -55,11 +55,13 @@ class Source:
 
     @cached_property
     def videos(self) -> dict[int, str]:
-        """Rows that are ok, in order, and the keys of their videos."""
-        rows = zip(self.column("status"), self.column("video"), strict=True)
+        """Rows that have a video, in order, and the videos' keys: items that are ok, or that a gate has stopped."""
+        rows = zip(self.column("status"), self.column("error_kind"), self.column("video"), strict=True)
         # Outputs are moved and copied: where the video lies beside the report counts, not where it was written.
         return {
-            at: f"videos/{uri.rpartition('/')[2]}" for at, (status, uri) in enumerate(rows) if status == "ok" and uri
+            at: f"videos/{uri.rpartition('/')[2]}"
+            for at, (status, kind, uri) in enumerate(rows)
+            if uri and (status == "ok" or kind == "quality")
         }
 
 

@@ -17,6 +17,8 @@ from pipeline.tasks import SMALLER_BATCHES
 FLAG_POINTS = 10.0
 _KNOWN_FLAGS = {"lips_not_from_audio": 0.0, "limit": 0.0, SMALLER_BATCHES: 1.0}
 """Flags that say how an item was made, not that something is wrong."""
+_UNJUDGED = "unjudged:"
+"""Before the name of a metric that could not be measured."""
 MOST_POINTS = 20.0
 """That one number can give."""
 _RETRY_POINTS = 1.0
@@ -46,7 +48,7 @@ class Ranking:
         self._far: list[tuple[Column, np.ndarray, np.ndarray, float]] = []
         for row, flags in enumerate(source.column("flags")):
             for flag in flags or ():
-                self.points[row] += _KNOWN_FLAGS.get(flag, FLAG_POINTS)
+                self.points[row] += _flag_points(flag)
                 self._flags[row].append(str(flag))
         for row, attempts in enumerate(source.column("attempts")):
             if attempts and attempts > 1:
@@ -78,9 +80,7 @@ class Ranking:
 
     def reasons(self, row: int) -> list[str]:
         """What is unusual about an item, the strongest first."""
-        found: list[tuple[float, str]] = [
-            (_KNOWN_FLAGS.get(flag, FLAG_POINTS), f"flag {flag}") for flag in self._flags.get(row, ())
-        ]
+        found: list[tuple[float, str]] = [(_flag_points(flag), f"flag {flag}") for flag in self._flags.get(row, ())]
         for column, values, far, median in self._far:
             if abs(far[row]) > FAR:
                 found.append((min(abs(far[row]), MOST_POINTS), _reason(column, values[row], far[row], median)))
@@ -88,6 +88,10 @@ class Ranking:
             times = "once" if self._retries[row] == 1 else f"{self._retries[row]} times"
             found.append((_RETRY_POINTS, f"tried again {times}"))
         return [text for _, text in sorted(found, key=lambda one: -one[0])]
+
+
+def _flag_points(flag: str) -> float:
+    return _KNOWN_FLAGS.get(flag, 1.0 if flag.startswith(_UNJUDGED) else FLAG_POINTS)
 
 
 def _reason(column: Column, value: Any, far: float, median: float) -> str:

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -62,7 +63,7 @@ def test_one_form_at_a_time(output: Path) -> None:
     assert call(str(output), "--json", "--csv").exit_code == 2
 
 
-def test_a_run_ends_with_its_report_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_with_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "on_ray", lambda context, address: in_process(context))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     rows = [
@@ -77,20 +78,26 @@ def test_a_run_ends_with_its_report_unless_told_otherwise(tmp_path: Path, monkey
     assert json.loads(ended.stdout)["ok"] == 1
     page = (out / "report.html").read_text()
     assert 'href="videos/good.mp4"' in page
-    assert "1 in crop" in page
-    (out / "report.html").unlink()
-    assert CliRunner().invoke(cli.app, [*run, "--set", "report=false"]).exit_code == 3
-    assert not (out / "report.html").exists()
+    assert "1 item in crop" in page
 
 
-def test_a_report_that_fails_does_not_change_how_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "on_ray", lambda context, address: in_process(context))
+def run_without_work(monkeypatch: pytest.MonkeyPatch, *flags: str) -> Result:
+    """A run whose items are all done before it starts, one of them failed; what follows it is real."""
+    summary = SimpleNamespace(output="out", exit_code=3, as_dict=dict)
+    monkeypatch.setattr(start, "load_manifest", lambda *_: None)
+    monkeypatch.setattr(start, "prepare", lambda *_: None)
+    monkeypatch.setattr(start, "run", lambda *_, **__: summary)
+    return CliRunner().invoke(cli.app, ["run", "m.parquet", "--output", "out", "--json", *flags])
+
+
+def test_a_report_that_fails_does_not_change_how_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(after_run, "COMMAND", (sys.executable, "-c", "raise MemoryError('all gone')"))
-    rows = [{"id": "good", "image": demo("ana.png"), "audio": demo("english.wav")}]
-    manifest, out = write_manifest(tmp_path, rows), tmp_path / "out"
-    ended = CliRunner().invoke(
-        cli.app, ["run", manifest, "--output", str(out), "--model", "imtalker-tiny", "--max-seconds", "0.4"]
-    )
-    assert ended.exit_code == 0, ended.output
+    ended = run_without_work(monkeypatch)
+    assert (ended.exit_code, ended.stdout) == (3, "{}\n"), ended.output
     assert "no report was written" in ended.stderr
     assert "MemoryError: all gone" in ended.stderr
+
+
+def test_a_run_that_is_told_so_writes_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "report_after_run", lambda *_: pytest.fail("a report was written"))
+    assert run_without_work(monkeypatch, "--set", "report=false").exit_code == 3

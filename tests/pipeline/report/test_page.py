@@ -106,10 +106,10 @@ def test_what_a_run_says_stands_on_the_page(tmp_path: Path) -> None:
     report = make_report(read_source(str(tmp_path)))
     pictures = take_pictures(report.source, report.pictured(), 0.0)
     words = re.sub(r"\s+", " ", Page(render_page(report, pictures)).words)
-    assert f"{CONTACTS} of 60 videos, drawn by a hash of their ids" in words
+    assert f"{CONTACTS} of 60 videos of items that are ok, drawn by a hash of their ids" in words
     assert "1 of 60 items that are ok have something unusual" in words
     assert "flag frozen" in words
-    assert "2 in crop" in words
+    assert "2 items in crop" in words
     assert "What to do: mend input" in words
     assert "1.5 EUR" in words
     assert "50 frames a second, 2 times real time" in words
@@ -118,10 +118,20 @@ def test_what_a_run_says_stands_on_the_page(tmp_path: Path) -> None:
     assert f"{pictures.asked} were left out when the time for them was over" in words
 
 
+def test_what_a_gate_has_stopped_can_be_looked_at_but_is_no_sample(tmp_path: Path) -> None:
+    stopped = failed_row("stopped", kind="quality", message="frozen", video="/out/videos/stopped.mp4")
+    report = make_report(read_source(str(write_output(tmp_path, [stopped, ok_row("fine")]))))
+    assert (report.contacts, set(report.pictured())) == ([1], {0, 1})
+    links = [link["href"] for link in Page(render_page(report, Pictures())).all("a") if "data-video" in link]
+    assert links == ["videos/stopped.mp4", "videos/fine.mp4"]
+
+
 def test_without_a_way_to_the_videos_nothing_is_linked(tmp_path: Path) -> None:
     report = make_report(read_source(str(write_output(tmp_path, [ok_row("a")]))))
     assert not [link for link in Page(render_page(report, Pictures(), videos_at=None)).all("a") if "data-video" in link]
-    [link] = [link for link in Page(render_page(report, Pictures(), videos_at="../x/")).all("a") if "data-video" in link]
+    [link] = [
+        link for link in Page(render_page(report, Pictures(), videos_at="../x/")).all("a") if "data-video" in link
+    ]
     assert link["href"] == "../x/videos/a.mp4"
 
 

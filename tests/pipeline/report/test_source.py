@@ -28,7 +28,9 @@ def test_no_credential_of_a_url_is_read_from_any_text(tmp_path: Path) -> None:
 
 def test_videos_are_looked_for_beside_the_report_wherever_they_were_written(tmp_path: Path) -> None:
     rows = [ok_row("a", video="s3://old/place/videos/a.mp4"), failed_row("b"), ok_row("c")]
-    assert source_of(tmp_path, rows).videos == {0: "videos/a.mp4", 2: "videos/c.mp4"}
+    rows += [failed_row("d", kind="quality", video="/here/videos/d.mp4"), failed_row("e", video="/here/videos/e.mp4")]
+    videos = source_of(tmp_path, rows).videos
+    assert videos == {0: "videos/a.mp4", 2: "videos/c.mp4", 3: "videos/d.mp4"}
 
 
 def test_nested_and_binary_columns_of_users_are_left_out(tmp_path: Path) -> None:
