@@ -11,13 +11,13 @@ from pipeline.errors import CannotRun
 from pipeline.report.source import read_source
 from tests.pipeline.report.outputs import RUN, failed_row, ok_row, record, source_of, write_output
 
-SECRET = "https://ana:hunter2@host/x.wav?X-Amz-Signature=deadbeef"
+SIGNED = "https://ana:hunter2@host/x.wav?X-Amz-Signature=deadbeef"
 
 
 def test_no_credential_of_a_url_is_read_from_any_text(tmp_path: Path) -> None:
-    rows = [ok_row("a", audio=SECRET), failed_row("b", message=f"reading '{SECRET}' failed", error_hint=SECRET)]
-    run = {**RUN, "manifest": SECRET, "settings": {"weights": {"renderer": [SECRET]}, SECRET: 1}}
-    write_output(tmp_path, rows, {"notes": [SECRET, "plain"]}, run=run)
+    rows = [ok_row("a", audio=SIGNED), failed_row("b", message=f"reading '{SIGNED}' failed", error_hint=SIGNED)]
+    run = {**RUN, "manifest": SIGNED, "settings": {"weights": {"renderer": [SIGNED]}, SIGNED: 1}}
+    write_output(tmp_path, rows, {"notes": [SIGNED, "plain"]}, run=run)
     source = read_source(str(tmp_path))
     everything = json.dumps([source.table.to_pylist(), source.run], default=str)
     assert "hunter2" not in everything
