@@ -11,7 +11,7 @@ import vl_convert
 from markupsafe import Markup
 
 from pipeline.report.distribution import Distribution
-from pipeline.report.timeline import Timeline
+from pipeline.timeline import Timeline
 
 VERSION = "6.4"
 """Of Vega-Lite."""

@@ -16,7 +16,7 @@ from pipeline.report.distribution import Distribution, distribution
 from pipeline.report.failures import FailureGroup, failure_groups
 from pipeline.report.glance import by_language, glance
 from pipeline.report.source import Source
-from pipeline.report.timeline import Timeline, read_timeline
+from pipeline.report.times import Times, read_times
 from pipeline.report.worst import Ranking, Suspect
 
 WORST = 200
@@ -50,7 +50,7 @@ class Report:
     failures: list[FailureGroup]
     contacts: list[int]
     """Rows of a sample of the videos, in the manifest's order."""
-    timeline: Timeline | None
+    times: Times | None
     difference: Difference | None
 
     def pictured(self) -> Iterator[int]:
@@ -87,7 +87,7 @@ class Report:
                 }
                 for spread in self.distributions
             ],
-            "timeline": self.timeline.as_dict() if self.timeline else None,
+            "timeline": self.times.timeline.as_dict() if self.times else None,
             "sample": [ids[row] for row in self.contacts],
             "difference": self.difference.as_dict() if self.difference else None,
         }
@@ -109,7 +109,7 @@ def make_report(source: Source, against: Source | None = None) -> Report:
         ranking=ranking,
         failures=failure_groups(source),
         contacts=contact_sheet(source),
-        timeline=read_timeline(source),
+        times=read_times(source),
         difference=difference(source, against) if against else None,
     )
 

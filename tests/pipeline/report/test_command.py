@@ -79,6 +79,11 @@ def test_a_run_ends_with_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     page = (out / "report.html").read_text()
     assert 'href="videos/good.mp4"' in page
     assert "1 item in crop" in page
+    run = json.loads((out / "run.json").read_text())
+    noted = {stage["stage"]: stage["workers"] for stage in run["timeline"]["stages"]}
+    assert noted == {stage: facts["workers"] for stage, facts in run["summary"]["stages"].items()}
+    assert list(noted) == ["crop", "features", "motion", "render"]
+    assert "from the records" not in page
 
 
 def run_without_work(monkeypatch: pytest.MonkeyPatch, *flags: str) -> Result:

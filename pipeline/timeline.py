@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.ledger import STAGES, Record
-from pipeline.record_index import RecordIndex
-from pipeline.report.source import Source
-from pipeline.tasks import Worker
-
+_STAGES = ("crop", "features", "motion", "render")
 _BINS = 80
 
-Interval = tuple[float, float]
-"""Start and end, Unix time."""
+Actor = tuple[str, str, int]
+"""Stage, machine and process."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The last run that made something."""
+    """Of a run."""
 
     started: float
     """Unix time when its first task began, by that worker's clock."""
@@ -53,50 +49,27 @@ class Timeline:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-
-def read_timeline(source: Source) -> Timeline | None:
-    """From the records of an output; None where none tells when its stages worked. Raises CannotRun."""
-    return timeline(record for _, record in RecordIndex(source.store).records())
-
-
-def timeline(records: Iterable[Record]) -> Timeline | None:
-    """Of the records of the run with the highest fence: items that earlier ones made are left out."""
-    last = -1
-    # Files that many items name stand in the record of each.
-    seen: set[tuple[str, str, int, float]] = set()
-    worked: defaultdict[tuple[str, str, int], list[Interval]] = defaultdict(list)
-    for record in records:
-        fence = record.fence or 0
-        if fence < last or record.copied_from is not None or not record.workers:
-            continue
-        if fence > last:
-            last = fence
-            seen.clear()
-            worked.clear()
-        for stage, worker in record.workers.items():
-            if (interval := _interval(worker)) is None:
-                continue
-            task = (stage, worker.node, worker.pid, interval[0])
-            if task not in seen:
-                seen.add(task)
-                worked[stage, worker.node, worker.pid].append(interval)
-    return _timeline(worked) if worked else None
+    @classmethod
+    def of_dict(cls, facts: Mapping[str, Any]) -> Timeline:
+        """What `as_dict` gave. Raises TypeError or KeyError for anything else."""
+        stages = [StageTime(**stage) for stage in facts["stages"]]
+        return cls(started=facts["started"], seconds=facts["seconds"], stages=stages)
 
 
-def _interval(worker: Worker) -> Interval | None:
-    if worker.started_at is None or worker.ended_at is None:
-        return None
-    return worker.started_at, max(worker.started_at, worker.ended_at)
+def timeline(worked: Mapping[Actor, Iterable[float]]) -> Timeline | None:
+    """Of each worker the start and the end of each of its tasks, in turn, as Unix times. None without any."""
+    tasks = {actor: np.array(times, dtype=np.float64).reshape(-1, 2) for actor, times in worked.items()}
+    return _timeline(tasks) if tasks else None
 
 
-def _timeline(worked: dict[tuple[str, str, int], list[Interval]]) -> Timeline:
-    start = min(interval[0] for intervals in worked.values() for interval in intervals)
-    end = max(interval[1] for intervals in worked.values() for interval in intervals)
+def _timeline(worked: Mapping[Actor, np.ndarray]) -> Timeline:
+    start = min(float(intervals[:, 0].min()) for intervals in worked.values())
+    end = max(float(intervals[:, 1].max()) for intervals in worked.values())
     edges = np.linspace(start, max(end, start + 1e-3), _BINS + 1)
-    order = {stage: at for at, stage in enumerate(STAGES)}
+    order = {stage: at for at, stage in enumerate(_STAGES)}
     by_stage: defaultdict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     for (stage, *_), intervals in worked.items():
-        by_stage[stage].append(_busy_and_there(np.array(intervals), edges))
+        by_stage[stage].append(_busy_and_there(intervals, edges))
     stages = []
     for stage in sorted(by_stage, key=lambda name: order.get(name, len(order))):
         busy, there = (np.sum(parts, axis=0) for parts in zip(*by_stage[stage], strict=True))
