@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.cluster_commands import job_app, submit
-from jobs.commands import doctor, explain
+from jobs.commands import doctor, explain, report
 from jobs.flags import check_given, with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -35,6 +35,7 @@ app.add_typer(train_app, name="train")
 app.command()(doctor)
 app.command()(explain)
 app.command()(submit)
+app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,6 +65,33 @@ def explain(
 
     known = explain_item(output, item, load_job(config).settings.storage_options if config else None)
     typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
+
+
+def report(
+    output: Annotated[str, typer.Argument(help="output folder of a run")],
+    against: Annotated[str | None, typer.Option(metavar="OUTPUT", help="another run, to say what is different")] = None,
+    to: Annotated[Path | None, typer.Option(help="local file for the page; default: report.html in the output")] = None,
+    config: Config = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print every item as CSV on stdout, worst first")] = False,
+) -> None:
+    """Write the report of a run: one HTML page. With --json or --csv nothing is written but to stdout."""
+    from jobs.schema import load_job
+    from pipeline.report.report import make_report
+    from pipeline.report.source import read_source
+    from pipeline.report.table import write_csv
+    from pipeline.report.write import write_page
+
+    if as_json + as_csv + (to is not None) > 1:
+        raise typer.BadParameter("give one of --json, --csv and --to")
+    options = load_job(config).settings.storage_options if config else None
+    made = make_report(read_source(output, options), read_source(against, options) if against else None)
+    if as_json:
+        typer.echo(json.dumps(made.as_dict(), indent=1))
+    elif as_csv:
+        write_csv(made, sys.stdout)
+    else:
+        typer.echo(write_page(made, to).line(), err=True)
 
 
 def _given(**flags: str | None) -> dict[str, str]:

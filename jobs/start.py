@@ -23,6 +23,7 @@ from pipeline.ledger import Ledger
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
 from pipeline.record_index import RecordIndex
+from pipeline.report.after_run import report_after_run
 from pipeline.run import RunSummary, load_manifest, prepare, run
 from pipeline.storage import Store
 
@@ -46,7 +47,7 @@ def run_job(job: Job, progress: RunProgress) -> RunSummary:
     info = prepare(job.settings)
     executor = partial(on_ray, address=job.ray.address)
     with interruptible():
-        return run(
+        summary = run(
             manifest,
             job.settings,
             info,
@@ -57,6 +58,9 @@ def run_job(job: Job, progress: RunProgress) -> RunSummary:
             retry=job.retry,
             price=job.price,
         )
+        if job.settings.report:
+            progress.say(report_after_run(summary.output, job.settings.storage_options))
+    return summary
 
 
 def plan_job(job: Job) -> Plan:

@@ -143,5 +143,6 @@ class RunSettings(Settings):
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="fsspec options by protocol, e.g. {s3: {endpoint_url: ...}}"
     )
+    report: bool = Field(True, description="write `report.html` when the run has ended")
     download: bool = Field(True, description="fetch missing published weights before the run")
     progress_seconds: float = Field(30.0, gt=0, description="interval of progress lines where there is no terminal")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from pipeline.tasks import Worker
+from pipeline.timeline import Actor
 from pipeline.usage import Usage
 
 
@@ -18,7 +20,9 @@ class StageTimes:
     def __init__(self) -> None:
         self.usage: dict[str, Usage] = {}
         self.waiting_s: defaultdict[str, float] = defaultdict(float)
-        self._last_end: dict[tuple[str, str, int], float] = {}
+        self.worked: defaultdict[Actor, array[float]] = defaultdict(lambda: array("d"))
+        """Of each worker the start and the end of each of its tasks, in turn, as Unix times."""
+        self._last_end: dict[Actor, float] = {}
 
     def add(self, stage: str, usage: Usage, worker: Worker | None) -> float:
         """Count a task; the seconds that its worker had waited for it."""
@@ -26,6 +30,7 @@ class StageTimes:
         if worker is None or worker.started_at is None or worker.ended_at is None:
             return 0.0
         key = (stage, worker.node, worker.pid)
+        self.worked[key].extend((worker.started_at, worker.ended_at))
         before = self._last_end.get(key, worker.started_at)
         waited = max(worker.started_at - before, 0.0)
         self.waiting_s[stage] += waited

@@ -32,6 +32,7 @@ from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, ItemTask, Task
 from pipeline.telemetry import Times
+from pipeline.timeline import Timeline, timeline
 from pipeline.usage import RENDER, Share, Usage, joining_usage, own_usage, shares, total, used
 
 _FAILURES_SHOWN = 20
@@ -156,7 +157,8 @@ def finish(
         # Before anything is written: a table with holes is none.
         summary = _summary(len(manifest.rows), tally, work, store, info, seconds, price)
         write_results(store, _with_user_columns(rows.in_order(), manifest))
-    store.put_bytes("run.json", _run_json(manifest, settings, info, plan, summary, price))
+    times = timeline(work.times.worked)
+    store.put_bytes("run.json", _run_json(manifest, settings, info, plan, summary, price, times))
     return summary
 
 
@@ -260,7 +262,13 @@ def _summary(
 
 
 def _run_json(
-    manifest: Manifest, settings: RunSettings, info: TalkerInfo, plan: Plan, summary: RunSummary, price: Price | None
+    manifest: Manifest,
+    settings: RunSettings,
+    info: TalkerInfo,
+    plan: Plan,
+    summary: RunSummary,
+    price: Price | None,
+    times: Timeline | None,
 ) -> bytes:
     # Storage options may hold credentials.
     content = {
@@ -270,6 +278,7 @@ def _run_json(
         "price": price.model_dump() if price else None,
         "plan": plan.as_dict(),
         "summary": summary.as_dict(),
+        "timeline": times.as_dict() if times else None,
         "versions": {
             "python": platform.python_version(),
             **_versions("imtalker", "torch", "transformers", "ray", "av"),

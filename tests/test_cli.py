@@ -37,12 +37,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 def test_a_run_with_failures_exits_3_and_its_json_stands_alone_on_stdout(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    _, process = finished
+    folder, process = finished
     assert process.returncode == 3, process.stderr
     summary = json.loads(process.stdout)
     assert (summary["ok"], summary["failed"], summary["weights"]) == (2, 1, "random")
     assert summary["first_failures"][0]["id"] == "missing"
     assert "videos: 2/2" in process.stderr
+    assert f"report: {folder}/out/report.html" in process.stderr
 
 
 def test_a_second_run_says_what_failed_and_status_agrees(

@@ -15,7 +15,13 @@ from packaging.specifiers import SpecifierSet
 from pipeline.doctor.finding import Finding, Request, fail, ok
 
 _PROJECT = "imtalker"
-_MODULES = {"dlib-bin": "dlib", "pillow": "PIL", "pyyaml": "yaml", "face-alignment": "face_alignment"}
+_MODULES = {
+    "dlib-bin": "dlib",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "vl-convert-python": "vl_convert",
+    "face-alignment": "face_alignment",
+}
 """What a distribution is imported as, where that is another name."""
 
 

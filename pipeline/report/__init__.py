@@ -1,0 +1,1 @@
+"""The report of a run: one HTML page for people, and the same facts for machines."""
