@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.commands import doctor, explain, kuberay
+from jobs.commands import doctor, explain, kuberay, reproduce, verify
 from jobs.flags import with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -34,6 +34,8 @@ app.add_typer(avatars_app, name="avatars")
 app.add_typer(train_app, name="train")
 app.command()(doctor)
 app.command()(explain)
+app.command()(verify)
+app.command()(reproduce)
 job_app.command()(kuberay)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
@@ -109,6 +111,7 @@ def generate(
     pose: Annotated[str | None, typer.Option(help="head pose (SMIRK .pt or .npy)")] = None,
     camera: Annotated[str | None, typer.Option(help="camera (.npy)")] = None,
     gaze: Annotated[str | None, typer.Option(help="gaze (.npy)")] = None,
+    consent: Annotated[str | None, typer.Option(help="consent of the people who are shown and heard")] = None,
     item_seed: Annotated[int | None, typer.Option(min=0, help="the item's own seed, instead of a derived one")] = None,
     output: Annotated[str, typer.Option(help="where the video goes")] = "outputs/output.mp4",
     as_json: Json = False,
@@ -124,6 +127,7 @@ def generate(
         "pose": pose,
         "camera": camera,
         "gaze": gaze,
+        "consent": consent,
         "seed": item_seed,
     }
     with _progress(30.0) as progress:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.flags import with_settings
+from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
@@ -67,6 +68,40 @@ def explain(
     typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
 
 
+def verify(
+    video: Annotated[str, typer.Argument(help="path or URI of a video")],
+    authorities: Annotated[
+        Path | None, typer.Option(help="PEM file of certificates whose signers are trusted; default: none is")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Who made a video, from what, and whether it was changed. Exit code 0: it was not; 3: it was, or can't be told."""
+    from pipeline.provenance.verify import verification_text
+    from pipeline.provenance.verify import verify as verify_video
+
+    found = verify_video(video, _settings(config), authorities=authorities)
+    typer.echo(json.dumps(found.as_dict(), indent=1) if as_json else verification_text(found))
+    raise typer.Exit(found.exit_code)
+
+
+def reproduce(
+    output: Annotated[str, typer.Argument(help="output folder of a run")],
+    item: Annotated[str, typer.Argument(metavar="ID", help="the item's id")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Render an item again, into a temporary folder. Exit code 0: its frames are the same; 1: they are not."""
+    from pipeline.progress import RunProgress, stderr_console
+    from pipeline.rerun import rerun, rerun_text
+
+    settings = _settings(config)
+    with RunProgress(stderr_console(), settings.progress_seconds) as progress:
+        found = rerun(output, item, settings if config else None, progress)
+    typer.echo(json.dumps(found.as_dict(), indent=1) if as_json else rerun_text(found))
+    raise typer.Exit(0 if found.same else 1)
+
+
 def kuberay(
     job: Annotated[Path, typer.Argument(help="job file (YAML) with a `kubernetes` part")],
     output: Annotated[Path | None, typer.Option(help="file for the manifest; default: stdout")] = None,
@@ -83,6 +118,13 @@ def kuberay(
         output.write_text(manifest, encoding="utf-8")
     except OSError as exc:
         raise CannotRun(f"writing {output} failed: {exc.strerror}") from exc
+
+
+def _settings(config: Path | None) -> RunSettings:
+    """Those of a job file, or the defaults."""
+    from jobs.schema import load_job
+
+    return load_job(config).settings if config else RunSettings()
 
 
 def _given(**flags: str | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pipeline.media.h264 import H264
 from pipeline.media.mp4 import Mp4File
 from pipeline.media.reader import MediaReader
 from pipeline.media.timeline import FPS
+from pipeline.provenance.label import VisibleLabel
 
 _OWN_FRAMES = 16
 """Frames that may wait in a writer that has an encoder thread of its own."""
@@ -53,6 +54,7 @@ class VideoWriter:
         limits: InputLimits,
         audio: Path | None = None,
         tags: Mapping[str, str] | None = None,
+        label: VisibleLabel | None = None,
         fps: int = FPS,
         pool: EncoderPool | None = None,
         reader: MediaReader | None = None,
@@ -63,6 +65,7 @@ class VideoWriter:
             width, height: of the frames in pixels; even, as yuv420p needs.
             audio: recording for the sound track; ``None`` for a silent video.
             tags: metadata of the file, any keys.
+            label: drawn into the first frames, after they were hashed.
             pool: encoder threads shared with other videos; ``None`` for a thread of its own.
             reader: who reads ``audio``; ``None`` for this process.
 
@@ -77,7 +80,7 @@ class VideoWriter:
         self._pool = pool or EncoderPool(1, _OWN_FRAMES)
         self._owns_pool = pool is None
         self._segment_frames = segment_frames(settings, fps)
-        self._digest = hashlib.sha256()
+        self._digest, self._label = hashlib.sha256(), label
         # One thread hashes frames and cuts them into segments, one muxes: each in the order of the frames.
         self._cutter, self._muxer = ThreadPoolExecutor(1, "cutter"), ThreadPoolExecutor(1, "muxer")
         self._cuts: deque[Future[None]] = deque()
@@ -144,6 +147,8 @@ class VideoWriter:
             self._pool.give(len(frames))
             return
         self._digest.update(frames.data)
+        if self._label is not None:
+            frames = self._label.on(frames, self._frames_cut)
         while len(frames):
             if self._open is None:
                 self._open = Segment(self._pool, self._form, self._frames_cut)

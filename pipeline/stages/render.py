@@ -23,6 +23,10 @@ from pipeline.media.encode import VideoWriter, segment_frames
 from pipeline.media.encoders import EncoderPool
 from pipeline.media.h264 import H264
 from pipeline.media.reader import MediaReader
+from pipeline.provenance.certificate import Signing
+from pipeline.provenance.label import VisibleLabel, drawn
+from pipeline.provenance.manifest import sign
+from pipeline.provenance.origin import Origin
 from pipeline.stages.base import Stage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
 from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
@@ -40,8 +44,16 @@ class RenderStage(Stage[ItemTask]):
     name = "render"
     task_type = ItemTask
 
-    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int, encoders: int) -> None:
-        """``encoders`` is the number of encoder threads.
+    def __init__(
+        self,
+        settings: RunSettings,
+        info: TalkerInfo,
+        output: str,
+        threads: int,
+        encoders: int,
+        signing: Signing | None = None,
+    ) -> None:
+        """``encoders`` is the number of encoder threads; without ``signing`` no video is signed.
 
         `run` may be called from several threads: one item is on the device while others are encoded and stored.
         Raises CannotRun where the wished-for encoder doesn't work.
@@ -54,6 +66,7 @@ class RenderStage(Stage[ItemTask]):
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
         self.ledger = Ledger(self.store)
+        self.signing = signing
         self.encoders = EncoderPool(encoders, _frames_waiting(settings, info, encoders))
         self._device = Lock()
         self._waited: dict[str, float] = {}
@@ -65,8 +78,12 @@ class RenderStage(Stage[ItemTask]):
         motion = {name: array[: task.frames] for name, array in kept.items() if array.ndim}
         with TemporaryDirectory(prefix="imtalker-render-") as folder:
             path = Path(folder) / "video.mp4"
+            origin = Origin.of(Record.of(task, self.settings, self.info))
             with self._sound(task) as sound:
-                video = self._make(task, motion, path, sound)
+                video = self._make(task, motion, path, sound, origin)
+            if self.signing is not None and origin.signed:
+                sign(path, origin, self.signing, frames_sha256=video["frames_sha256"])
+                video["signature"] = self.signing.facts()
             key = f"videos/{task.key}.mp4"
             video |= {"uri": self.store.url(key), "size": path.stat().st_size, "sha256": file_sha256(path)}
             if task.fence is not None:
@@ -82,7 +99,9 @@ class RenderStage(Stage[ItemTask]):
         task.seconds[self.name] = round(task.seconds[self.name] - self._waited.pop(task.key, 0.0), 4)
         self.ledger.write(Record.of(task, self.settings, self.info))
 
-    def _make(self, task: ItemTask, motion: Arrays, path: Path, sound: LocalInput | None) -> dict[str, Any]:
+    def _make(
+        self, task: ItemTask, motion: Arrays, path: Path, sound: LocalInput | None, origin: Origin
+    ) -> dict[str, Any]:
         size = self.info.resolution
         files = None if self._is_prepared(task.portrait) else self._files(task.portrait)
         with VideoWriter(
@@ -93,7 +112,8 @@ class RenderStage(Stage[ItemTask]):
             settings=self.settings.video,
             audio=sound.path if sound else None,
             reader=self.media,
-            tags=self._tags(task),
+            tags=origin.tags(),
+            label=VisibleLabel(size, size, self.info.fps) if drawn(self.settings.label) else None,
             limits=self.settings.limits,
             pool=self.encoders,
         ) as writer:
@@ -155,16 +175,6 @@ class RenderStage(Stage[ItemTask]):
                 yield source
         else:
             yield None
-
-    def _tags(self, task: ItemTask) -> dict[str, str]:
-        return {
-            "comment": "AI-generated video",
-            "imtalker_item": task.key,
-            "imtalker_model": self.info.model,
-            "imtalker_weights": self.info.weights,
-            "imtalker_seed": str(task.seed),
-            "imtalker_fingerprint": task.fingerprint or "",
-        }
 
 
 def _frames_waiting(settings: RunSettings, info: TalkerInfo, encoders: int) -> int:
