@@ -13,11 +13,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.cluster_commands import job_app, submit
-from jobs.commands import doctor, explain, report
-from jobs.flags import check_given, with_settings
+from jobs.commands import doctor, explain, report, reproduce, verify
+from jobs.flags import check_given, settings_of, with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
-from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, Retry
 
 app = typer.Typer(
@@ -36,6 +35,8 @@ app.command()(doctor)
 app.command()(explain)
 app.command()(submit)
 app.command()(report)
+app.command()(verify)
+app.command()(reproduce)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
@@ -109,6 +110,7 @@ def generate(
     pose: Annotated[str | None, typer.Option(help="head pose (SMIRK .pt or .npy)")] = None,
     camera: Annotated[str | None, typer.Option(help="camera (.npy)")] = None,
     gaze: Annotated[str | None, typer.Option(help="gaze (.npy)")] = None,
+    consent: Annotated[str | None, typer.Option(help="consent of the people who are shown and heard")] = None,
     item_seed: Annotated[int | None, typer.Option(min=0, help="the item's own seed, instead of a derived one")] = None,
     output: Annotated[str, typer.Option(help="where the video goes")] = "outputs/output.mp4",
     as_json: Json = False,
@@ -124,6 +126,7 @@ def generate(
         "pose": pose,
         "camera": camera,
         "gaze": gaze,
+        "consent": consent,
         "seed": item_seed,
     }
     with _progress(30.0) as progress:
@@ -144,7 +147,7 @@ def status(
     from pipeline.status import read_status, status_text
 
     price = load_job(config).price if config else None
-    facts = read_status(output, _settings(config).storage_options, price)
+    facts = read_status(output, settings_of(config).storage_options, price)
     typer.echo(json.dumps(facts, indent=1) if as_json else status_text(facts))
 
 
@@ -243,7 +246,7 @@ def manifest_validate(
     from pipeline.ledger import RESULTS_SCHEMA
     from pipeline.validate import validate_manifest
 
-    report = validate_manifest(manifest, _settings(config), probe_media=probe, results_columns=RESULTS_SCHEMA.names)
+    report = validate_manifest(manifest, settings_of(config), probe_media=probe, results_columns=RESULTS_SCHEMA.names)
     typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else report.text())
     raise typer.Exit(0 if report.ok else 3)
 
@@ -310,12 +313,6 @@ def models_convert(
 
     convert(source, target, audio_encoder=audio_encoder, dtype=dtype)
     typer.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB", err=True)
-
-
-def _settings(config: Path | None) -> RunSettings:
-    from jobs.schema import load_job
-
-    return load_job(config).settings if config else RunSettings()
 
 
 @contextmanager

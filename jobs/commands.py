@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.flags import with_settings
+from jobs.flags import settings_of, with_settings
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
@@ -92,6 +92,40 @@ def report(
         write_csv(made, sys.stdout)
     else:
         typer.echo(write_page(made, to).line(), err=True)
+
+
+def verify(
+    video: Annotated[str, typer.Argument(help="path or URI of a video")],
+    authorities: Annotated[
+        Path | None, typer.Option(help="PEM file of certificates whose signers are trusted; default: none is")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Who made a video, from what, and whether it was changed. Exit code 0: it was not; 3: it was, or can't be told."""
+    from pipeline.provenance.verify import verification_text
+    from pipeline.provenance.verify import verify as verify_video
+
+    found = verify_video(video, settings_of(config), authorities=authorities)
+    typer.echo(json.dumps(found.as_dict(), indent=1) if as_json else verification_text(found))
+    raise typer.Exit(found.exit_code)
+
+
+def reproduce(
+    output: Annotated[str, typer.Argument(help="output folder of a run")],
+    item: Annotated[str, typer.Argument(metavar="ID", help="the item's id")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Render an item again, into a temporary folder. Exit code 0: its frames are the same; 1: they are not."""
+    from pipeline.progress import RunProgress, stderr_console
+    from pipeline.rerun import rerun, rerun_text
+
+    settings = settings_of(config)
+    with RunProgress(stderr_console(), settings.progress_seconds) as progress:
+        found = rerun(output, item, settings if config else None, progress)
+    typer.echo(json.dumps(found.as_dict(), indent=1) if as_json else rerun_text(found))
+    raise typer.Exit(0 if found.same else 1)
 
 
 def _given(**flags: str | None) -> dict[str, str]:

@@ -62,6 +62,13 @@ def check_given(manifest: str | None, output: str | None, config: Path | None) -
         raise typer.BadParameter("give a manifest and --output, or a job file with --config")
 
 
+def settings_of(config: Path | None) -> RunSettings:
+    """Those of a job file, or the defaults. Raises `CannotRun` for a file that is no job."""
+    from jobs.schema import load_job
+
+    return load_job(config).settings if config else RunSettings()
+
+
 def _parse_setting(text: str) -> tuple[str, Any]:
     """``video.threads=2`` as a dotted path and a value, which is read as YAML. Raises `typer.BadParameter`."""
     path, _, value = text.partition("=")

@@ -75,11 +75,15 @@ class Job(Settings):
         if env.working_dir is not None:
             env = env.model_copy(update={"working_dir": located(env.working_dir)})
         weights = {name: located(path) for name, path in self.settings.weights.items()}
+        signing = self.settings.signing
+        if signing.certificate is not None and signing.key is not None:
+            files = {"certificate": located(signing.certificate), "key": located(signing.key)}
+            signing = signing.model_copy(update=files)
         return self.model_copy(
             update={
                 "manifest": located(self.manifest),
                 "output": located(self.output),
-                "settings": self.settings.model_copy(update={"weights": weights}),
+                "settings": self.settings.model_copy(update={"weights": weights, "signing": signing}),
                 "ray": self.ray.model_copy(update={"runtime_env": env}),
             }
         )

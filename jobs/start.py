@@ -9,12 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
-
 from jobs.schema import Job, load_job, parse_job
-from manifests.reader import Manifest
-from manifests.row import parse_rows
-from manifests.schema import user_columns
+from manifests.reader import single_row
 from pipeline.errors import CannotRun
 from pipeline.estimate import estimate
 from pipeline.execute import in_process, on_ray
@@ -83,7 +79,8 @@ def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any
     ``row`` holds manifest columns. Raises CannotRun when nothing can be attempted.
     """
     job = job_from(None, {"manifest": "-", "output": output}, settings)
-    manifest = _single(row, job)
+    given = job.settings
+    manifest = single_row(row, str(Path.cwd()), motion_from=given.motion_from, require_consent=given.require_consent)
     if (problem := manifest.rows[0].problem) is not None:
         raise CannotRun(f"{problem.message} ({problem.hint})")
     info = prepare(job.settings)
@@ -94,11 +91,3 @@ def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any
             (video,) = (Path(folder) / "videos").iterdir()
             Store(parent or "/", job.settings.storage_options).put_file(video, name)
     return replace(summary, output=output, results=None)
-
-
-def _single(row: Mapping[str, Any], job: Job) -> Manifest:
-    given = {name: value for name, value in row.items() if value is not None}
-    table = pa.Table.from_pylist([given])
-    base = str(Path.cwd())
-    rows = tuple(parse_rows(table, base, job.settings.motion_from))
-    return Manifest("command line", base, table.schema, rows, table.select(user_columns(table.schema)))

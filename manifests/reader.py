@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +37,7 @@ def read_manifest(
     *,
     results_columns: Collection[str] = (),
     motion_from: MotionFrom | None = None,
+    require_consent: bool = False,
 ) -> Manifest:
     """Read a manifest whole.
 
@@ -44,6 +46,7 @@ def read_manifest(
         storage_options: fsspec options by protocol.
         results_columns: names the results use, which the user's own columns may not have.
         motion_from: the run's choice for rows that have both audio and driver and don't say themselves.
+        require_consent: whether a row without consent is wrong.
 
     Raises:
         ManifestError: the manifest as a whole can't be used. Rows that are wrong are returned with their
@@ -59,8 +62,17 @@ def read_manifest(
         raise ManifestError(f"manifest {uri}: {exc}") from exc
     if not table.num_rows:
         raise ManifestError(f"manifest {uri}: expected at least one row, found none")
-    rows = tuple(parse_rows(table, base, motion_from))
+    rows = tuple(parse_rows(table, base, motion_from, require_consent=require_consent))
     return Manifest(uri, base, table.schema, rows, table.select(user_columns(table.schema)))
+
+
+def single_row(
+    row: Mapping[str, Any], base: str, *, motion_from: MotionFrom | None = None, require_consent: bool = False
+) -> Manifest:
+    """A manifest of one row that stands in no file, relative URIs in the folder ``base``; None is "not given"."""
+    table = pa.Table.from_pylist([{name: value for name, value in row.items() if value is not None}])
+    rows = tuple(parse_rows(table, base, motion_from, require_consent=require_consent))
+    return Manifest("command line", base, table.schema, rows, table.select(user_columns(table.schema)))
 
 
 def _load(uri: str, storage_options: StorageOptions | None) -> tuple[pa.Table, str]:

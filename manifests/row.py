@@ -14,6 +14,8 @@ from manifests.uri import resolve
 
 MotionFrom = Literal["audio", "driver"]
 
+_REFUSALS = frozenset({"false", "no", "n", "0", "none", "refused", "withdrawn"})
+
 _URI_COLUMNS = tuple(column.name for column in COLUMNS if column.kind == "uri")
 
 
@@ -49,6 +51,7 @@ class Row:
     crop: bool | None
     motion_from: MotionFrom | None
     language: str | None
+    consent: str | None
     extra: Mapping[str, Any]
     problems: tuple[Problem, ...] = ()
 
@@ -71,18 +74,23 @@ class Row:
         return "driver" if self.driver else None
 
 
-def parse_rows(table: pa.Table, base: str, motion_from: MotionFrom | None) -> Iterator[Row]:
+def parse_rows(
+    table: pa.Table, base: str, motion_from: MotionFrom | None, *, require_consent: bool = False
+) -> Iterator[Row]:
     """Read every row of a table whose schema was checked; a row that is wrong carries its problems.
 
     Args:
         base: folder that relative URIs stand in.
         motion_from: the run's choice for rows that have both audio and driver and don't say themselves.
+        require_consent: whether a row without consent is wrong.
     """
     extra_names = user_columns(table.schema)
     taken: dict[str, int] = {}
     for index, record in enumerate(_records(table)):
         extra = {name: record[name] for name in extra_names}
         row = _parse(index, record, extra, base, motion_from)
+        if require_consent and not is_consent(row["consent"]):
+            row["problems"].append(_no_consent(row["consent"]))
         repeated = taken.setdefault(ids.fold(row["id"]), index) if ids.is_valid(row["id"]) else index
         if repeated != index:
             row["problems"].append(_repeated_id(row["id"], repeated, derived=_blank(record.get("id"))))
@@ -159,6 +167,20 @@ def _missing(given: Mapping[str, Any], default: MotionFrom | None) -> Iterator[P
             "motion_from=audio with a driver takes head pose and gaze from files, and the row names neither",
             "give pose or gaze, set motion_from=driver, or leave the driver out",
         )
+
+
+def is_consent(statement: str | None) -> bool:
+    """Whether a row's ``consent`` says that there is one: anything but nothing, or a no."""
+    return statement is not None and statement.strip().casefold() not in _REFUSALS
+
+
+def _no_consent(found: str | None) -> Problem:
+    return Problem(
+        "consent",
+        f"consent: required by this run, found {'nothing' if found is None else repr(found[:200])}",
+        "name the consent of the people who are shown and heard (a contract, a form, a date) in column consent, or "
+        "leave the row out",
+    )
 
 
 def _blank(value: object) -> bool:

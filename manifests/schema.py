@@ -15,7 +15,7 @@ import pyarrow.types as pat
 
 from manifests.errors import ManifestError
 
-Kind = Literal["uri", "text", "integer", "number", "flag"]
+Kind = Literal["uri", "text", "integer", "number", "flag", "statement"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,13 @@ class Column:
         """What a value must be, in words."""
         if self.choices:
             return " or ".join(self.choices)
-        words = {"uri": "a URI", "text": "text", "integer": "a whole number", "number": "a number"}
+        words = {
+            "uri": "a URI",
+            "text": "text",
+            "integer": "a whole number",
+            "number": "a number",
+            "statement": "text, true or false",
+        }
         if self.kind == "flag":
             return "true or false"
         bounds = "" if self.minimum is None else f" from {self.minimum} to {self.maximum}"
@@ -71,6 +77,8 @@ class Column:
             return pat.is_integer(dtype) or pat.is_floating(dtype) or pat.is_decimal(dtype)
         if self.kind == "flag":
             return pat.is_boolean(dtype) or pat.is_integer(dtype) or pat.is_floating(dtype)
+        if self.kind == "statement":
+            return pat.is_boolean(dtype)
         return self.name == "id" and pat.is_integer(dtype)
 
 
@@ -88,6 +96,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("crop", "flag", "find and crop the face, or take the image as it is"),
     Column("motion_from", "text", "required with both audio and driver", choices=("audio", "driver")),
     Column("language", "text", "groups the report and the metrics; no effect on the video"),
+    Column("consent", "statement", "consent of the people who are shown and heard: a reference to it, or true"),
 )
 
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
@@ -170,10 +179,15 @@ def _flag(value: Any) -> bool | None:
     return words.get(str(value).strip().lower())
 
 
+def _statement(value: Any) -> str | None:
+    return str(value).lower() if isinstance(value, bool) else _text(value)
+
+
 _PARSERS: dict[Kind, Callable[[Any], Any]] = {
     "uri": _text,
     "text": _text,
     "integer": _integer,
     "number": _number,
     "flag": _flag,
+    "statement": _statement,
 }

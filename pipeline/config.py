@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -63,6 +63,19 @@ class CacheSettings(Settings):
     max_bytes: int = Field(
         20_000_000_000, ge=0, description="size at the end of a run; the least recently used go first"
     )
+
+
+class SigningSettings(Settings):
+    """Who signs the videos' manifests; without a certificate each run makes one that it throws away."""
+
+    certificate: str | None = Field(None, description="PEM file: the signer's certificate first, then its chain")
+    key: str | None = Field(None, description="PEM file: the certificate's private key, without a pass phrase")
+
+    @model_validator(mode="after")
+    def _both(self) -> SigningSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("expected both certificate and key, or neither")
+        return self
 
 
 class StageResources(Settings):
@@ -134,6 +147,15 @@ class RunSettings(Settings):
         description="recordings encoded, and motions made, in one batch; default: 32 on GPUs, 1 without",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where the worker has one")
+    # labels and provenance
+    label: Literal["none", "eu", "cn"] = Field(
+        "eu",
+        description="how videos say that they are AI-generated; eu: signed and machine-readable; cn: visible too; "
+        "none: in plain tags only",
+    )
+    producer: str | None = Field(None, min_length=1, description="who provides the videos, for their labels")
+    require_consent: bool = Field(False, description="refuse rows whose column consent is empty")
+    signing: SigningSettings = SigningSettings()
     # output, limits, machines
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()
@@ -146,3 +168,9 @@ class RunSettings(Settings):
     report: bool = Field(True, description="write `report.html` when the run has ended")
     download: bool = Field(True, description="fetch missing published weights before the run")
     progress_seconds: float = Field(30.0, gt=0, description="interval of progress lines where there is no terminal")
+
+    @model_validator(mode="after")
+    def _named(self) -> RunSettings:
+        if self.label == "cn" and self.producer is None:
+            raise ValueError("label: cn names who provides the videos: set producer, too")
+        return self

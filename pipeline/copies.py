@@ -1,4 +1,7 @@
-"""Items whose video is there already, under another id or another request: it is copied, not made again."""
+"""Items whose video is there already, under another id or another request: it is copied, not made again.
+
+A copy is the same pictures and sound under its own tags, with a manifest and a signature of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record, now
 from pipeline.media.retag import retag
+from pipeline.provenance.certificate import Signing
+from pipeline.provenance.manifest import sign
+from pipeline.provenance.origin import Origin
 from pipeline.record_index import RecordIndex
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask
@@ -32,8 +38,17 @@ _OF_ITS_MAKING = ("render_s", "encode_s", "peak_memory_bytes")
 class Copies:
     """Copies videos within an output, and commits the items that they are for."""
 
-    def __init__(self, ledger: Ledger, index: RecordIndex, settings: RunSettings, info: TalkerInfo) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        index: RecordIndex,
+        settings: RunSettings,
+        info: TalkerInfo,
+        signing: Signing | None = None,
+    ) -> None:
+        """Without ``signing`` no copy is signed."""
         self._ledger, self._index, self._settings, self._info = ledger, index, settings, info
+        self._signing = signing
 
     def make(self, copies: Iterable[tuple[ItemTask, str]], each: Callable[[ItemTask], None]) -> set[str]:
         """Make every copy that can be made; ``each`` hears of it, or of its failure.
@@ -87,10 +102,15 @@ class Copies:
         assert record.video is not None  # noqa: S101  (narrows the type)
         video = {name: value for name, value in record.video.items() if name not in _OF_ITS_MAKING}
         video["uri"] = self._ledger.store.url(_key(item.key))
-        if item.key == record.id:
+        origin = Origin.of(self._record(record, item, video))
+        if origin == Origin.of(record):
             return video
         target = source.with_name(f"{item.key}.mp4")
-        retag(source, target, {"imtalker_item": item.key})
+        retag(source, target, origin.tags())
+        video.pop("signature", None)
+        if self._signing is not None and origin.signed:
+            sign(target, origin, self._signing, frames_sha256=video["frames_sha256"])
+            video["signature"] = self._signing.facts()
         if item.fence is not None:
             confirm(self._ledger.store, item.fence)
         self._ledger.store.put_file(target, _key(item.key))
@@ -111,6 +131,7 @@ class Copies:
                 "cfg_scale": item.cfg_scale,
                 "nfe": item.nfe,
                 "settings": item.settings,
+                "consent": item.consent,
                 "weights": self._info.weights,
                 "weights_sha256": self._info.weights_sha256,
                 "versions": versions(self._info),

@@ -16,6 +16,7 @@ from pipeline.claims import Claims
 from pipeline.cluster import connected
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
+from pipeline.provenance.certificate import Signing
 from pipeline.resources import PATIENT_THREADS, Placement, Pool, place
 from pipeline.stages.base import COLUMN, Stage
 from pipeline.stages.batched import BatchedStage
@@ -40,6 +41,7 @@ class Context:
     settings: RunSettings
     info: TalkerInfo
     output: str
+    signing: Signing | None = None
 
 
 class Beside(Protocol[Out]):
@@ -261,9 +263,11 @@ def _build(stage: type[Stage[T]], context: Context, placement: Placement) -> Sta
 
 
 def _arguments(context: Context, pool: Pool) -> tuple[Any, ...]:
-    """What a stage is constructed with. Only the render stage has encoders."""
+    """What a stage is constructed with. Only the render stage has encoders, and signs."""
     common = (context.settings, context.info, context.output, pool.threads)
-    return common if pool.encoders is None else (*common, pool.encoders)
+    if pool.encoders is None:
+        return common
+    return (*common, pool.encoders) if context.signing is None else (*common, pool.encoders, context.signing)
 
 
 def _configure_data() -> None:

@@ -29,7 +29,7 @@ def explain(output: str, item: str, storage_options: dict[str, Any] | None = Non
     """
     store = Store(output, storage_options or {})
     results = _results(store)
-    key, record = _find(store, item)
+    key, record = find_record(store, item)
     rows = _rows(results, record.id if record else item)
     if record is None and not rows:
         raise CannotRun(_unknown(store, results, item))
@@ -44,7 +44,7 @@ def explain(output: str, item: str, storage_options: dict[str, Any] | None = Non
     if len(rows) > 1:
         known["notes"] = [f"{len(rows)} rows of the manifest have this id: see `_invalid/ROW` for the others"]
     if record is not None:
-        found = reproduce(record, named, _run_json(store))
+        found = reproduce(record, named, run_json(store))
         known["command"] = found.command
         known["notes"] = [*known.get("notes", []), *found.notes]
     return known
@@ -114,6 +114,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "committed": record.finished_at,
         "copied_from": record.copied_from,
         "mode": record.mode,
+        "consent": record.consent,
         "seed": record.seed,
         "inputs": {role: value.model_dump() for role, value in record.inputs.items()},
         "uris": record.uris,
@@ -161,7 +162,7 @@ def _record(store: Store, key: str) -> Record | None:
         ) from exc
 
 
-def _find(store: Store, item: str) -> tuple[str, Record | None]:
+def find_record(store: Store, item: str) -> tuple[str, Record | None]:
     """The record of an item and its key; rows whose id can't name a file have keys of their own."""
     if (record := _record(store, item)) is not None:
         return item, record
@@ -188,7 +189,8 @@ def _rows(results: pa.Table | None, item: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _run_json(store: Store) -> Mapping[str, Any] | None:
+def run_json(store: Store) -> Mapping[str, Any] | None:
+    """Contents of an output's ``run.json``; None where it is missing or damaged."""
     try:
         found = json.loads(store.get_bytes("run.json"))
     except (FileNotFoundError, ValueError):

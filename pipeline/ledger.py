@@ -46,6 +46,7 @@ class Record(BaseModel):
     cfg_scale: float | None = None
     nfe: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict, description="what shaped the result")
+    consent: str | None = Field(None, description="what the manifest says of the consent of who is shown and heard")
     model: str | None = None
     weights: str | None = None
     weights_sha256: dict[str, str] = Field(default_factory=dict)
@@ -126,6 +127,7 @@ class Record(BaseModel):
             cfg_scale=task.cfg_scale,
             nfe=task.nfe,
             settings=task.settings,
+            consent=task.consent,
             model=info.model,
             weights=info.weights,
             weights_sha256=info.weights_sha256,
@@ -235,6 +237,8 @@ RESULTS_SCHEMA = pa.schema(
         ("weights", pa.string()),
         ("precision", pa.string()),
         ("settings", pa.string()),
+        ("consent", pa.string()),
+        ("signature", pa.string()),
         ("fingerprint", pa.string()),
         *((f"{stage}_s", pa.float64()) for stage in STAGES),
         ("encode_s", pa.float64()),
@@ -292,6 +296,8 @@ def results_row(record: Record, *, reused: bool, price: Price | None = None) -> 
         "weights": record.weights,
         "precision": record.precision,
         "settings": json.dumps(record.settings) if record.settings else None,
+        "consent": record.consent,
+        "signature": video.get("signature", {}).get("signed_by"),
         "fingerprint": record.fingerprint,
         **{f"{stage}_s": record.seconds.get(stage) for stage in STAGES},
         "encode_s": video.get("encode_s"),

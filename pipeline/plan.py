@@ -161,9 +161,12 @@ def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
         "batch_size": settings.batch_size,
         "compile": settings.compile,
         "video": settings.video.model_dump(),
+        "label": settings.label,
+        "producer": settings.producer,
         **_motion_facts(row, mode, settings),
     }
-    return _Ask(row, mode, inputs, crop, facts, digest({"inputs": inputs, "settings": facts, **common}))
+    asked = {"inputs": inputs, "settings": facts, "consent": row.consent, **common}
+    return _Ask(row, mode, inputs, crop, facts, digest(asked))
 
 
 def _motion_facts(row: Row, mode: Mode, settings: RunSettings) -> dict[str, Any]:
@@ -287,6 +290,7 @@ def _item(
         cfg_scale=settings.cfg_scale if row.cfg_scale is None else row.cfg_scale,
         nfe=settings.nfe if row.nfe is None else row.nfe,
         settings=ask.settings,
+        consent=row.consent,
         request=ask.request,
         identities=seen,
         flags=["lips_not_from_audio"] if mode == "driver" and audio else [],

@@ -135,6 +135,8 @@ def summary_lines(summary: RunSummary) -> list[str]:
         lines += [f"videos   {summary.output}/videos", f"results  {summary.results}"]
     if summary.weights == "random" and summary.frames:
         lines.append("note     this model's weights are random stand-ins: the videos show no face")
+    if summary.signature and summary.signature["untrusted"] and (summary.frames or summary.copied):
+        lines.append("note     the videos are signed by a throw-away certificate, which nobody has reason to trust")
     return lines
 
 

@@ -19,7 +19,19 @@ from pipeline.ledger import Record
 from pipeline.plan import mode_rule
 
 _FLAGS = {"video.crf": "--crf", "video.preset": "--x264-preset"}
-_IRRELEVANT = frozenset({"cache", "download", "progress_seconds", "report", "resources", "storage_options", "weights"})
+_IRRELEVANT = frozenset(
+    {
+        "cache",
+        "download",
+        "progress_seconds",
+        "report",
+        "require_consent",
+        "resources",
+        "signing",
+        "storage_options",
+        "weights",
+    }
+)
 """Settings that shape no frame, or that are written in another way."""
 
 
@@ -42,7 +54,7 @@ def reproduce(record: Record, uris: Mapping[str, str], run: Mapping[str, Any] | 
         run: contents of the output's ``run.json``, for what records leave out: paths of weights, limits, device.
     """
     notes: list[str] = []
-    settings = _settings(record, run, notes)
+    settings = settings_of(record, run, notes)
     words = ["imtalker", "generate"]
     for role, uri in {**uris, **record.uris}.items():
         words += [f"--{role}", uri]
@@ -52,9 +64,8 @@ def reproduce(record: Record, uris: Mapping[str, str], run: Mapping[str, Any] | 
     words += _flags(settings)
     for part, path in sorted(settings.weights.items()):
         words += ["--weights", f"{part}={path}"]
-    for stage, worker in sorted(record.workers.items()):
-        if worker.threads is not None:
-            words += ["--set", f"resources.{stage}.threads={worker.threads}"]
+    for stage, threads in threads_of(record).items():
+        words += ["--set", f"resources.{stage}.threads={threads}"]
     if any(scheme(uri) for uri in (*uris.values(), *record.uris.values())):
         notes.append("storage options are not recorded: give the run's again, by environment or --set storage_options")
     if render := record.workers.get("render"):
@@ -63,11 +74,30 @@ def reproduce(record: Record, uris: Mapping[str, str], run: Mapping[str, Any] | 
     return Reproduction(shlex.join(words), tuple(notes))
 
 
-def _settings(record: Record, run: Mapping[str, Any] | None, notes: list[str]) -> RunSettings:
-    """The settings that the item was made with, as far as they are known."""
+def threads_of(record: Record) -> dict[str, int]:
+    """Torch threads that each stage had."""
+    return {stage: worker.threads for stage, worker in sorted(record.workers.items()) if worker.threads is not None}
+
+
+def settings_of(record: Record, run: Mapping[str, Any] | None, notes: list[str]) -> RunSettings:
+    """The settings that the item was made with, as far as they are known; ``notes`` gets what is not.
+
+    Where it ran and with how many threads is not among them. ``run`` is as for `reproduce`.
+    """
     values = _run_settings(record, run, notes).model_dump()
     own = record.settings
-    for name in ("cfg_scale", "nfe", "max_seconds", "batch_size", "compile", "items_in_flight", "driver_face", "video"):
+    for name in (
+        "cfg_scale",
+        "nfe",
+        "max_seconds",
+        "batch_size",
+        "compile",
+        "items_in_flight",
+        "driver_face",
+        "video",
+        "label",
+        "producer",
+    ):
         if name in own:
             values[name] = own[name]
     if record.model:

@@ -26,6 +26,8 @@ from pipeline.parts import Joining
 from pipeline.plan import Plan, make_plan, problem_fingerprint
 from pipeline.price import Price
 from pipeline.progress import RunProgress
+from pipeline.provenance.certificate import OWN, Signing, signing
+from pipeline.provenance.manifest import check
 from pipeline.record_index import MANY_LOOSE, RecordIndex
 from pipeline.stages.crop import CropStage
 from pipeline.stages.features import FeaturesStage
@@ -55,6 +57,7 @@ def load_manifest(uri: str, settings: RunSettings) -> Manifest:
             settings.storage_options,
             results_columns=RESULTS_SCHEMA.names,
             motion_from=settings.motion_from,
+            require_consent=settings.require_consent,
         )
     except ManifestError as exc:
         raise CannotRun(str(exc)) from exc
@@ -80,6 +83,7 @@ def run(
     until then is kept.
     """
     started = time.monotonic()
+    signer = _signing(settings)
     store = Store(output, settings.storage_options, settings.retries)
     store.check_writable()
     with leased(store) as lease:
@@ -87,8 +91,8 @@ def run(
         # Left by a run that was killed.
         index.compact(many=MANY_LOOSE)
         ledger = Ledger(store)
-        work = Work()
-        committed = _Committed(ledger, Compactor(index), lease, settings, info, work)
+        work = Work(signature=signer.facts() if signer else None)
+        committed = _Committed(ledger, Compactor(index), lease, settings, info, work, signer)
         cache = Cache(store, settings.cache)
         plan = make_plan(manifest, settings, info, ledger, limit=limit, retry=retry, cache=cache)
         _announce(plan, progress)
@@ -103,7 +107,7 @@ def run(
                 continue
             ledger.write(_unattempted(row, error, lease), key=row.key)
         if plan.items:
-            with open_executor(Context(settings, info, store.uri)) as executor:
+            with open_executor(Context(settings, info, store.uri, signer)) as executor:
                 work.placement = executor.placement
                 committed.telemetry = open_telemetry()
                 assets = _make_assets(plan, executor, progress, committed, Claims(store, "asset"))
@@ -113,6 +117,16 @@ def run(
         index.compact()
         work.cache = cache.end(work.used)
         return finish(manifest, plan, work, store, settings, info, time.monotonic() - started, price)
+
+
+def _signing(settings: RunSettings) -> Signing | None:
+    """Who signs the run's videos. Raises CannotRun for a certificate that can't."""
+    if settings.label == "none":
+        return None
+    found = signing(settings.signing)
+    if found.kind == OWN:
+        check(found)
+    return found
 
 
 def _announce(plan: Plan, progress: RunProgress) -> None:
@@ -147,7 +161,8 @@ def _make_copies(plan: Plan, committed: _Committed, index: RecordIndex, progress
         progress.advance(failed=item.error is not None)
 
     progress.begin("copies", len(plan.copies))
-    return Copies(committed.ledger, index, committed.settings, committed.info).make(plan.copies, keep)
+    copies = Copies(committed.ledger, index, committed.settings, committed.info, committed.signing)
+    return copies.make(plan.copies, keep)
 
 
 def _make_assets(
@@ -181,6 +196,7 @@ class _Committed:
     settings: RunSettings
     info: TalkerInfo
     work: Work
+    signing: Signing | None
     telemetry: Telemetry = field(default_factory=NoTelemetry)
 
     def write(self, item: ItemTask) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.config import RunSettings
 from pipeline.fingerprint import cache_key, digest
 from pipeline.ledger import Record
+from pipeline.provenance.label import drawn
 from pipeline.stages import STAGE_VERSIONS
 from pipeline.talker import TalkerInfo, Uses
 from pipeline.tasks import AssetTask, ItemTask
@@ -18,6 +19,7 @@ renderer``, ``version of crop``. The facts of a later stage hold those of the ea
 
 _ROLES = {"portrait": "image", "audio": "audio", "driver": "driver"}
 CONTROLS = ("pose", "camera", "gaze")
+_LABEL = "setting label"
 
 
 class StageFacts:
@@ -77,6 +79,7 @@ class StageFacts:
             **{f"setting video.{name}": value for name, value in self._settings.video.model_dump().items()},
             "setting max_seconds": self._settings.max_seconds,
             "setting mode": item.mode,
+            _LABEL: drawn(self._settings.label),
         }
         if item.mode == "driver":
             facts["setting driver_face"] = self._settings.driver_face
@@ -94,8 +97,10 @@ class StageFacts:
         return cache_key("motion", self.motion(item, contents))
 
     def fingerprint(self, item: ItemTask, contents: Mapping[str, str]) -> str:
-        """Of everything that shapes an item's video."""
-        return digest(self.render(item, contents))
+        """Of everything that shapes an item's pictures and sound."""
+        facts = self.render(item, contents)
+        # A video that shows no label is that of a version that knew none.
+        return digest({name: value for name, value in facts.items() if (name, value) != (_LABEL, None)})
 
     def _version(self, stage: str) -> Facts:
         return {f"version of {stage}": STAGE_VERSIONS[stage]}
@@ -113,8 +118,10 @@ class StageFacts:
 
 def recorded_facts(record: Record) -> Facts:
     """The facts that a record tells, but for its inputs: those that a change is looked for in."""
-    plain = {name: value for name, value in record.settings.items() if name not in ("crop", "video")}
+    apart = ("crop", "video", "label", "producer")
+    plain = {name: value for name, value in record.settings.items() if name not in apart}
     return {
+        _LABEL: drawn(record.settings.get("label", "none")),
         "model": record.model,
         **{f"version of {'the model' if name == 'model' else name}": v for name, v in record.versions.items()},
         **{_weights(part): sha256 for part, sha256 in record.weights_sha256.items()},

@@ -67,6 +67,8 @@ class RunSummary:
     """``cpu_s`` and ``gpu_s``: what the run kept from others, from its start to its end."""
     cost: dict[str, Any] | None = None
     """Money, where the job has a price: ``currency``, ``used``, ``reserved``, ``per_video_minute``."""
+    signature: dict[str, Any] | None = None
+    """Who signed what this run made: `Signing.facts`; None where nothing is signed."""
 
     @property
     def exit_code(self) -> int:
@@ -91,6 +93,8 @@ class Work:
     times: StageTimes = field(default_factory=StageTimes)
     placement: Placement | None = None
     """Where the run's actors are; None for a run that had nothing to make."""
+    signature: dict[str, Any] | None = None
+    """Who signs the run's videos."""
 
     @property
     def shares(self) -> dict[str, Share]:
@@ -171,7 +175,7 @@ def _rows(manifest: Manifest, plan: Plan, index: RecordIndex, price: Price | Non
 
     def placed(at: int, row: dict[str, Any]) -> _Placed:
         given = manifest.rows[at]
-        return at, row | {role: getattr(given, role) for role in ("image", "audio", "driver", "language")}
+        return at, row | {role: getattr(given, role) for role in ("image", "audio", "driver", "language", "consent")}
 
     def failed(at: int, error: ErrorRecord) -> _Placed:
         record = Record(id=manifest.rows[at].id, index=at, status="failed", error=error)
@@ -257,6 +261,7 @@ def _summary(
         ],
         stages=work.times.as_dict(),
         reserved={"cpu_s": round(kept.cpu_s, 2), "gpu_s": round(kept.gpu_s, 2)},
+        signature=work.signature,
         cost=cost(price, spent, kept, work.video_s) if price else None,
     )
 
@@ -273,7 +278,7 @@ def _run_json(
     # Storage options may hold credentials.
     content = {
         "manifest": manifest.uri,
-        "settings": settings.model_dump(exclude={"storage_options"}),
+        "settings": settings.model_dump(exclude={"storage_options", "signing"}),
         "model": asdict(info),
         "price": price.model_dump() if price else None,
         "plan": plan.as_dict(),

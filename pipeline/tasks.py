@@ -104,6 +104,7 @@ class ItemTask(Task):
     settings: dict[str, Any] = Field(
         default_factory=dict, description="what shapes the result, the row's before the run's"
     )
+    consent: str | None = Field(None, description="what the manifest says of the consent of who is shown and heard")
     request: str = Field(description="fingerprint of what was asked, before any input is read")
     identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
     flags: list[str] = Field(default_factory=list)

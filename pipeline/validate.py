@@ -106,7 +106,11 @@ def validate_manifest(
         ManifestError: the manifest as a whole can't be used.
     """
     manifest = read_manifest(
-        uri, settings.storage_options, results_columns=results_columns, motion_from=settings.motion_from
+        uri,
+        settings.storage_options,
+        results_columns=results_columns,
+        motion_from=settings.motion_from,
+        require_consent=settings.require_consent,
     )
     named = list(dict.fromkeys(pair for row in manifest.rows for pair in _inputs(row)))
     check = partial(_probed if probe_media else _reached, settings=settings)

@@ -29,6 +29,7 @@ from pipeline.config import (
     Resources,
     RetrySettings,
     RunSettings,
+    SigningSettings,
     VideoSettings,
 )
 from pipeline.errors import ErrorKind
@@ -198,7 +199,7 @@ def test_keys_of_a_job_file() -> None:
 
 def test_settings_and_their_defaults() -> None:
     text = section(ROOT / "docs" / "jobs.md", "Settings")
-    models = (RunSettings, VideoSettings, InputLimits, RetrySettings, CacheSettings)
+    models = (RunSettings, VideoSettings, SigningSettings, InputLimits, RetrySettings, CacheSettings)
     assert first_cells(text) == [name for model in models for name in model.model_fields]
     for name in (*Resources.model_fields, *RenderResources.model_fields):
         assert f"`{name}`" in text

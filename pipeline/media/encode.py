@@ -18,6 +18,7 @@ from pipeline.media.h264 import H264
 from pipeline.media.mp4 import Mp4File
 from pipeline.media.reader import MediaReader
 from pipeline.media.timeline import FPS
+from pipeline.provenance.label import VisibleLabel
 
 _OWN_FRAMES = 16
 """Frames that may wait in a writer that has an encoder thread of its own."""
@@ -54,10 +55,20 @@ class FrameEncoder:
         encode_seconds: spent encoding the segments that are in the sink, on all threads together.
     """
 
-    def __init__(self, sink: SegmentSink, form: H264, *, name: str, first: int = 0, pool: EncoderPool | None) -> None:
+    def __init__(
+        self,
+        sink: SegmentSink,
+        form: H264,
+        *,
+        name: str,
+        pool: EncoderPool | None,
+        first: int = 0,
+        label: VisibleLabel | None = None,
+    ) -> None:
         """``first`` is the first frame's index in the video, a whole number of segments; ``name`` is for errors.
 
-        ``pool`` are encoder threads shared with other videos; ``None`` for a thread of its own.
+        ``pool`` are encoder threads shared with other videos; ``None`` for a thread of its own. ``label`` is drawn
+        into the video's first frames, after they were hashed.
         """
         self.frames_written, self.encode_seconds = 0, 0.0
         self.frame_digests = bytearray()
@@ -73,7 +84,7 @@ class FrameEncoder:
         # Segments that aren't in the sink yet, and the one that isn't full.
         self._segments: deque[Segment] = deque()
         self._open: Segment | None = None
-        self._next = first
+        self._next, self._label = first, label
         self._given_up = False
 
     @property
@@ -136,6 +147,8 @@ class FrameEncoder:
             self._pool.give(len(frames))
             return
         self.frame_digests += frame_digests(frames)
+        if self._label is not None:
+            frames = self._label.on(frames, self._next)
         while len(frames):
             if self._open is None:
                 self._open = Segment(self._pool, self._form, self._next)
@@ -190,6 +203,7 @@ class VideoWriter(FrameEncoder):
         limits: InputLimits,
         audio: Path | None = None,
         tags: Mapping[str, str] | None = None,
+        label: VisibleLabel | None = None,
         fps: int = FPS,
         pool: EncoderPool | None = None,
         reader: MediaReader | None = None,
@@ -200,6 +214,7 @@ class VideoWriter(FrameEncoder):
             width, height: of the frames in pixels; even, as yuv420p needs.
             audio: recording for the sound track; ``None`` for a silent video.
             tags: metadata of the file, any keys.
+            label: drawn into the first frames, after they were hashed.
             pool: encoder threads shared with other videos; ``None`` for a thread of its own.
             reader: who reads ``audio``; ``None`` for this process.
 
@@ -209,4 +224,4 @@ class VideoWriter(FrameEncoder):
             raise ValueError(f"expected an even width and height for yuv420p, found {width}x{height}")
         form = H264(settings, width, height, fps)
         file = Mp4File(path, form, limits=limits, audio=audio, tags=tags, reader=reader)
-        super().__init__(file, form, name=path.name, pool=pool)
+        super().__init__(file, form, name=path.name, pool=pool, label=label)

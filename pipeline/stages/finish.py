@@ -11,6 +11,9 @@ from pipeline.config import RunSettings
 from pipeline.errors import ItemError
 from pipeline.fetch import LocalInput, fetched, file_sha256
 from pipeline.lease import confirm
+from pipeline.provenance.certificate import Signing
+from pipeline.provenance.manifest import sign
+from pipeline.provenance.origin import Origin
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import ItemTask
@@ -27,18 +30,6 @@ def sound_of(task: ItemTask, settings: RunSettings) -> Iterator[LocalInput | Non
             yield source
     else:
         yield None
-
-
-def tags_of(task: ItemTask, info: TalkerInfo) -> dict[str, str]:
-    """The MP4's."""
-    return {
-        "comment": "AI-generated video",
-        "imtalker_item": task.key,
-        "imtalker_model": info.model,
-        "imtalker_weights": info.weights,
-        "imtalker_seed": str(task.seed),
-        "imtalker_fingerprint": task.fingerprint or "",
-    }
 
 
 def video_facts(
@@ -66,13 +57,19 @@ def video_facts(
     }
 
 
-def commit_video(task: ItemTask, store: Store, path: Path, facts: Mapping[str, Any]) -> None:
-    """Store the finished file under its final name; the record, which makes the item done, is written after this.
+def commit_video(
+    task: ItemTask, store: Store, path: Path, facts: Mapping[str, Any], origin: Origin, signing: Signing | None
+) -> None:
+    """Sign the finished file and store it under its final name; the record makes the item done, after this.
 
     Raises `LeaseLost` if another run has the output by now.
     """
     key = f"videos/{task.key}.mp4"
-    video = {**facts, "uri": store.url(key), "size": path.stat().st_size, "sha256": file_sha256(path)}
+    video = dict(facts)
+    if signing is not None and origin.signed:
+        sign(path, origin, signing, frames_sha256=video["frames_sha256"])
+        video["signature"] = signing.facts()
+    video |= {"uri": store.url(key), "size": path.stat().st_size, "sha256": file_sha256(path)}
     if task.fence is not None:
         confirm(store, task.fence)
     store.put_file(path, key)

@@ -16,8 +16,10 @@ from pipeline.media.h264 import H264
 from pipeline.media.mp4 import Mp4File
 from pipeline.media.part_file import PartReader
 from pipeline.media.reader import MediaReader
+from pipeline.provenance.certificate import Signing
+from pipeline.provenance.origin import Origin
 from pipeline.stages.base import Stage
-from pipeline.stages.finish import commit_video, sound_of, tags_of, video_facts
+from pipeline.stages.finish import commit_video, sound_of, video_facts
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import MIXED_DEVICES, SMALLER_BATCHES, ItemTask, Part
 
@@ -31,11 +33,20 @@ class JoinStage(Stage[ItemTask]):
     name = "render"
     task_type = ItemTask
 
-    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int, encoders: int) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        info: TalkerInfo,
+        output: str,
+        threads: int,
+        encoders: int,
+        signing: Signing | None = None,
+    ) -> None:
         """``encoders`` is not used: an actor's arguments are those of `RenderStage`."""
         super().__init__(settings, info, output, threads)
         self.media = MediaReader(settings.limits)
         self.ledger = Ledger(self.store)
+        self.signing = signing
 
     def enter(self, task: ItemTask) -> None:
         rendering, seconds = task.workers.get(self.name), task.seconds.get(self.name, 0.0)
@@ -48,9 +59,10 @@ class JoinStage(Stage[ItemTask]):
     def process(self, task: ItemTask) -> None:
         with TemporaryDirectory(prefix="imtalker-join-") as folder:
             path = Path(folder) / "video.mp4"
+            origin = Origin.of(Record.of(task, self.settings, self.info))
             with sound_of(task, self.settings) as sound:
-                facts = self._join(task, path, sound.path if sound else None)
-            commit_video(task, self.store, path, facts)
+                facts = self._join(task, path, sound.path if sound else None, origin.tags())
+            commit_video(task, self.store, path, facts, origin, self.signing)
         task.computed.append(self.name)
 
     def finish(self, task: ItemTask) -> None:
@@ -58,7 +70,7 @@ class JoinStage(Stage[ItemTask]):
         if task.error is None:
             self.store.delete_many(part.key for part in task.parts if part.key is not None)
 
-    def _join(self, task: ItemTask, path: Path, sound: Path | None) -> dict[str, Any]:
+    def _join(self, task: ItemTask, path: Path, sound: Path | None, tags: dict[str, str]) -> dict[str, Any]:
         size = self.info.resolution
         form = H264(self.settings.video, size, size, self.info.fps)
         file = Mp4File(
@@ -66,7 +78,7 @@ class JoinStage(Stage[ItemTask]):
             form,
             limits=self.settings.limits,
             audio=sound,
-            tags=tags_of(task, self.info),
+            tags=tags,
             reader=self.media,
         )
         told: list[dict[str, Any]] = []

@@ -24,8 +24,11 @@ from pipeline.media.frame_hash import DIGEST_BYTES
 from pipeline.media.h264 import H264
 from pipeline.media.part_file import PartWriter
 from pipeline.media.reader import MediaReader
+from pipeline.provenance.certificate import Signing
+from pipeline.provenance.label import VisibleLabel, drawn
+from pipeline.provenance.origin import Origin
 from pipeline.stages.base import Stage, gpu_name
-from pipeline.stages.finish import commit_video, sound_of, tags_of, video_facts
+from pipeline.stages.finish import commit_video, sound_of, video_facts
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
 from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask, Part
 
@@ -45,8 +48,16 @@ class RenderStage(Stage[ItemTask]):
     name = "render"
     task_type = ItemTask
 
-    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int, encoders: int) -> None:
-        """``encoders`` is the number of encoder threads.
+    def __init__(
+        self,
+        settings: RunSettings,
+        info: TalkerInfo,
+        output: str,
+        threads: int,
+        encoders: int,
+        signing: Signing | None = None,
+    ) -> None:
+        """``encoders`` is the number of encoder threads; without ``signing`` no video is signed.
 
         `run` may be called from several threads: one item is on the device while others are encoded and stored.
         Raises CannotRun where the wished-for encoder doesn't work.
@@ -60,6 +71,9 @@ class RenderStage(Stage[ItemTask]):
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
         self.ledger = Ledger(self.store)
+        self.signing = signing
+        size = info.resolution
+        self.label = VisibleLabel(size, size, info.fps) if drawn(settings.label) else None
         self.encoders = EncoderPool(encoders, _frames_waiting(settings, info, encoders))
         self._device = Lock()
         self._waited: dict[tuple[str, int | None], float] = {}
@@ -81,7 +95,7 @@ class RenderStage(Stage[ItemTask]):
     def _whole(self, task: ItemTask, path: Path) -> None:
         """Render, encode and commit an item in one go."""
         assert task.frames is not None  # noqa: S101  (narrows: motion has run)
-        form = self._form
+        form, origin = self._form, Origin.of(Record.of(task, self.settings, self.info))
         with sound_of(task, self.settings) as sound:
             with VideoWriter(
                 path,
@@ -91,14 +105,15 @@ class RenderStage(Stage[ItemTask]):
                 settings=form.settings,
                 audio=sound.path if sound else None,
                 reader=self.media,
-                tags=tags_of(task, self.info),
+                tags=origin.tags(),
+                label=self.label,
                 limits=self.settings.limits,
                 pool=self.encoders,
             ) as writer:
                 seconds = self._render_range(task, 0, task.frames, writer)
             made = self._made(writer, seconds)
             facts = video_facts(task, self.info, made, writer.frames_sha256, has_audio=sound is not None)
-        commit_video(task, self.store, path, facts)
+        commit_video(task, self.store, path, facts, origin, self.signing)
         if self.talker.shrunk:
             task.flag(SMALLER_BATCHES)
         task.computed.append(self.name)
@@ -108,7 +123,9 @@ class RenderStage(Stage[ItemTask]):
         key = self._part_key(task, part)
         if not self.store.exists(key):
             file = PartWriter(path)
-            with FrameEncoder(file, self._form, name=path.name, first=part.first, pool=self.encoders) as encoder:
+            with FrameEncoder(
+                file, self._form, name=path.name, first=part.first, pool=self.encoders, label=self.label
+            ) as encoder:
                 seconds = self._render_range(task, part.first, part.frames, encoder)
             facts = self._made(encoder, seconds) | {"device": _device(), "smaller_batches": self.talker.shrunk}
             digests = np.frombuffer(bytes(encoder.frame_digests), np.uint8).reshape(-1, DIGEST_BYTES)

@@ -44,6 +44,7 @@ def test_a_full_row() -> None:
             "nfe": 5.0,
             "crop": False,
             "language": "de",
+            "consent": "form 7",
             "speaker": "Ana",
         }
     )
@@ -63,6 +64,7 @@ def test_a_full_row() -> None:
         crop=False,
         motion_from=None,
         language="de",
+        consent="form 7",
         extra={"speaker": "Ana"},
     )
     assert row.key == "ana.de-1"
@@ -156,6 +158,24 @@ def test_the_driving_stem_is_the_audios_else_the_drivers() -> None:
         {"image": None, "audio": "b.wav"},
     )
     assert [row.id.rpartition("-")[0] for row in rows] == ["a-b", "a-d", "none-b"]
+
+
+@pytest.mark.parametrize("given", ["form 7", "true", True, 20240917, "s3://consents/ana.pdf"])
+def test_consent_that_is_given(given: Any) -> None:
+    table = pa.Table.from_pylist([{"image": "a.png", "audio": "b.wav", "consent": given}])
+    (row,) = parse_rows(table, "/set", None, require_consent=True)
+    assert (row.problem, row.consent) == (None, "true" if given is True else str(given))
+
+
+@pytest.mark.parametrize("given", [None, " ", False, "false", "No", "0", " withdrawn "])
+def test_consent_that_is_not_given_is_a_problem_where_it_is_required(given: Any) -> None:
+    table = pa.Table.from_pylist([{"image": "a.png", "audio": "b.wav", "consent": given}])
+    (row,) = parse_rows(table, "/set", None, require_consent=True)
+    assert row.problem is not None and row.problem.column == "consent"
+    assert row.problem.message.startswith("consent: required by this run, found ")
+    assert row.id_usable
+    (free,) = parse_rows(table, "/set", None)
+    assert free.problem is None
 
 
 def test_ranges_are_those_of_the_run_settings() -> None:

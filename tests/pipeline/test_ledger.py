@@ -41,6 +41,7 @@ def task(**changes: Any) -> ItemTask:
         "seed": 2**63 - 1,
         "request": "r" * 64,
         "settings": {"crop": None},
+        "consent": "form 7",
         "fingerprint": "f" * 64,
         "seconds": {"motion": 1.5, "render": 4.9},
         "workers": {"render": WORKER},
@@ -48,6 +49,7 @@ def task(**changes: Any) -> ItemTask:
         "inputs": {"image": Input(uri="a.png", size=5, sha256="c" * 64)},
         "identities": {"image": "5:1.0", "audio": None},
         "video": {
+            "signature": {"signed_by": "throw-away"},
             "uri": "s3://bucket/run/videos/one.mp4",
             "frames": 50,
             "duration_s": 2.0,

@@ -21,6 +21,7 @@ from pipeline.config import RenderResources, Resources, RunSettings, VideoSettin
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, OnRay, in_process, on_ray
 from pipeline.lease import KEY, Lease
+from pipeline.provenance.verify import verify
 from pipeline.run import prepare
 from pipeline.stages.base import Stage
 from pipeline.stages.render import RenderStage
@@ -67,6 +68,18 @@ def test_good_items_are_made_and_broken_ones_are_named(mixed: tuple[Path, RunSum
     assert {row["error_stage"] for row in rows.values()} == {None, "plan", "crop", "features"}
 
 
+def test_every_renderer_signs_with_the_runs_own_certificate(mixed: tuple[Path, RunSummary]) -> None:
+    folder, summary = mixed
+    made = [record for record in records(folder / "out") if record["status"] == "ok"]
+    assert summary.signature is not None and summary.signature["untrusted"]
+    assert {record["video"]["signature"]["certificate_sha256"] for record in made} == {
+        summary.signature["certificate_sha256"]
+    }
+    found = [verify(record["video"]["uri"], TINY) for record in made]
+    assert {(one.state, one.made["run"]) for one in found} == {("unchanged", summary.signature["run"])}
+    assert sorted(one.made["item"] for one in found) == sorted(record["id"] for record in made)
+
+
 def test_each_asset_is_made_once(mixed: tuple[Path, RunSummary]) -> None:
     _, summary = mixed
     # Six cropped pictures: three portraits, two of them also under the rule of driven items, none for broken ones;
@@ -91,7 +104,10 @@ def test_stages_run_in_processes_of_their_own_with_their_own_gpus(mixed: tuple[P
 
 
 def test_frames_do_not_depend_on_who_made_them(tmp_path: Path) -> None:
-    """One process, one item at a time; more workers, batches of items, segments side by side: the same bytes."""
+    """One process, one item at a time; more workers, batches of items, segments side by side: the same bytes.
+
+    Signatures, which no two runs share, are left out.
+    """
     portraits = [demo("ana.png"), demo("mei.webp")]
     more = [{"id": f"{i}", "image": portraits[i % 2], "audio": demo("french.m4a"), "seed": i} for i in range(6)]
     manifest = write_manifest(tmp_path, [DRIVER_ROW, AUDIO_ROW, *more])
@@ -105,6 +121,7 @@ def test_frames_do_not_depend_on_who_made_them(tmp_path: Path) -> None:
             "resources": Resources.model_validate(resources),
             "video": VideoSettings(segment_seconds=0.16),
             "items_in_flight": 3,
+            "label": "none",
         }
         run_manifest(manifest, tmp_path / name, TINY.model_copy(update=changes), executor=executor)
         rows = results(tmp_path / name)

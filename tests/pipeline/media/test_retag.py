@@ -13,6 +13,7 @@ from pipeline.media.encode import VideoWriter
 from pipeline.media.retag import retag
 from tests.runs import demo
 
+OLD = {"comment": "AI-generated video", "imtalker_item": "one", "AIGC": "{}"}
 TAGS = {"comment": "AI-generated video", "imtalker_item": "one", "imtalker_seed": "7"}
 
 
@@ -30,9 +31,9 @@ def write(path: Path, tags: dict[str, str], audio: str | None) -> Path:
 @pytest.mark.parametrize("audio", ["english.wav", None])
 @pytest.mark.parametrize("id", ["two", "a-much-longer-id-than-the-other-one"])
 def test_the_copy_plays_as_the_video_that_would_have_been_made(tmp_path: Path, audio: str | None, id: str) -> None:
-    source = write(tmp_path / "source.mp4", TAGS, audio)
+    source = write(tmp_path / "source.mp4", OLD, audio)
     wanted = write(tmp_path / "wanted.mp4", TAGS | {"imtalker_item": id}, audio)
-    retag(source, tmp_path / "copy.mp4", {"imtalker_item": id})
+    retag(source, tmp_path / "copy.mp4", TAGS | {"imtalker_item": id})
     assert content(tmp_path / "copy.mp4") == content(wanted)
     assert tags(tmp_path / "copy.mp4") == tags(wanted)
     assert tags(tmp_path / "copy.mp4")["imtalker_item"] == id
