@@ -16,6 +16,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.progress import RunProgress
 from pipeline.rerun import Rerun, rerun, rerun_text
+from pipeline.stages import STAGE_VERSIONS
 from tests.runs import TINY, demo, run_manifest, write_manifest
 
 
@@ -93,7 +94,7 @@ def test_a_record_and_a_video_that_do_not_tell_the_truth_are_found_out(again: Pa
     found = CliRunner().invoke(cli.app, ["reproduce", str(again), "spoken"])
     assert found.exit_code == 1
     assert "OTHER frames" in found.stdout
-    assert "the code of render changed: version 0 then, 1 now" in found.stdout
+    assert f"the code of render changed: version 0 then, {STAGE_VERSIONS['render']} now" in found.stdout
     assert "NOT as the video in the output" in found.stdout
 
 
