@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.metrics.catalogue import Level
+from pipeline.metrics.gates import Gate, check_names
 
 
 class Settings(BaseModel):
@@ -131,6 +134,11 @@ class RunSettings(Settings):
         description="recordings encoded, and motions made, in one batch; default: 32 on GPUs, 1 without",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where the worker has one")
+    # what is measured
+    metrics: Level = Field(
+        "basic", description="off, basic, or full: curves too, at the cost of encoding every frame again"
+    )
+    gates: dict[str, Gate] = Field(default_factory=dict, description="bounds of metrics, over the default ones")
     # output, limits, machines
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()
@@ -142,3 +150,16 @@ class RunSettings(Settings):
     )
     download: bool = Field(True, description="fetch missing published weights before the run")
     progress_seconds: float = Field(30.0, gt=0, description="interval of progress lines where there is no terminal")
+
+    @field_validator("gates")
+    @classmethod
+    def _known_metrics(cls, gates: dict[str, Gate]) -> dict[str, Gate]:
+        if wrong := list(check_names(gates)):
+            raise ValueError("; ".join(wrong))
+        return gates
+
+    @model_validator(mode="after")
+    def _gates_are_measured(self) -> RunSettings:
+        if self.metrics == "off" and any(gate.action == "fail" for gate in self.gates.values()):
+            raise ValueError("gates that fail items need metrics: basic or full, but metrics is off")
+        return self

@@ -18,6 +18,8 @@ from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record, now
 from pipeline.media.retag import retag
+from pipeline.metrics.gates import gates_of, judge, rejudged
+from pipeline.metrics.rendering import UNMEASURED
 from pipeline.record_index import RecordIndex
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask
@@ -79,7 +81,9 @@ class Copies:
                     self._ledger.write(Record.of(item, self._settings, self._info))
                 else:
                     item.video = video
-                    self._ledger.write(self._record(record, item, video))
+                    copy = self._record(record, item, video)
+                    item.error = copy.error
+                    self._ledger.write(copy)
         return True
 
     def _video(self, record: Record, item: ItemTask, source: Path) -> dict[str, Any]:
@@ -98,6 +102,8 @@ class Copies:
 
     def _record(self, record: Record, item: ItemTask, video: Mapping[str, Any]) -> Record:
         """The earlier record, but for all that belongs to the item and to this run."""
+        verdict = judge(record.metrics, gates_of(self._settings.gates, self._info.weights))
+        unmeasured = [UNMEASURED] if UNMEASURED in record.flags else []
         inputs = {
             role: Input(uri=item.uris[role], size=read.size, sha256=read.sha256) for role, read in record.inputs.items()
         }
@@ -105,7 +111,9 @@ class Copies:
             update={
                 "id": item.key,
                 "index": item.index,
-                "flags": item.flags,
+                "status": "failed" if verdict.error else "ok",
+                "error": verdict.error,
+                "flags": rejudged([*item.flags, *unmeasured], verdict),
                 "request": item.request,
                 "seed": record.seed if item.seed is None else item.seed,
                 "cfg_scale": item.cfg_scale,

@@ -19,6 +19,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
 from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
+from pipeline.metrics.catalogue import METRICS
 from pipeline.price import Price
 from pipeline.retry import Retries
 from pipeline.storage import Store
@@ -58,6 +59,7 @@ class Record(BaseModel):
     faces_seen: int | None = None
     decoder: str | None = Field(None, description="what read the driver: decord or pyav")
     video: dict[str, Any] | None = None
+    metrics: dict[str, Any] = Field(default_factory=dict, description="by name, see pipeline.metrics.catalogue")
     seconds: dict[str, float] = Field(default_factory=dict)
     workers: dict[str, Worker] = Field(default_factory=dict)
     usage: dict[str, Usage] = Field(default_factory=dict, description="of CPUs and GPUs, by stage")
@@ -137,7 +139,9 @@ class Record(BaseModel):
             limits=digest(settings.limits.model_dump()),
             faces_seen=task.portrait.faces_seen,
             decoder=task.driver.facts.get("decoder") if task.driver else None,
-            video=task.video if task.error is None else None,
+            # What a gate has stopped is kept, to be looked at.
+            video=task.video if task.error is None or task.error.kind == "quality" else None,
+            metrics=task.metrics,
             seconds=seconds,
             workers=workers,
             usage=item_usage(task),
@@ -201,6 +205,8 @@ def clock_time(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")
 
 
+_TYPES = {"double": pa.float64(), "int64": pa.int64(), "string": pa.string()}
+
 RESULTS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -250,6 +256,7 @@ RESULTS_SCHEMA = pa.schema(
         ("worker_gpu", pa.string()),
         ("started_at", pa.string()),
         ("finished_at", pa.string()),
+        *((metric.name, _TYPES[metric.type]) for metric in METRICS),
     ]
 )
 """Columns of results.parquet that the run fills; the manifest's own columns stand beside them."""
@@ -307,6 +314,7 @@ def results_row(record: Record, *, reused: bool, price: Price | None = None) -> 
         "worker_gpu": (worker.gpu or None) if worker else None,
         "started_at": record.started_at,
         "finished_at": record.finished_at,
+        **{metric.name: record.metrics.get(metric.name) for metric in METRICS},
     }
 
 

@@ -19,7 +19,9 @@ from pipeline.ledger import Record
 from pipeline.plan import mode_rule
 
 _FLAGS = {"video.crf": "--crf", "video.preset": "--x264-preset"}
-_IRRELEVANT = frozenset({"cache", "download", "progress_seconds", "storage_options", "resources", "weights"})
+_IRRELEVANT = frozenset(
+    {"cache", "download", "gates", "metrics", "progress_seconds", "storage_options", "resources", "weights"}
+)
 """Settings that shape no frame, or that are written in another way."""
 
 

@@ -99,6 +99,7 @@ class ItemTask(Task):
     motion: str | None = Field(None, description="store key of the motion")
     frames: int | None = None
     video: dict[str, Any] | None = None
+    metrics: dict[str, Any] = Field(default_factory=dict, description="by name, see pipeline.metrics.catalogue")
 
     def flag(self, name: str) -> None:
         """Note a flag, once."""

@@ -11,11 +11,10 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.config import RunSettings
-from pipeline.errors import ItemError
+from pipeline.errors import ItemError, item_error
 from pipeline.fetch import LocalInput, fetched, file_sha256
 from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record
@@ -23,6 +22,9 @@ from pipeline.media.encode import VideoWriter, segment_frames
 from pipeline.media.encoders import EncoderPool
 from pipeline.media.h264 import H264
 from pipeline.media.reader import MediaReader
+from pipeline.metrics.gates import gates_of, judge, rejudged
+from pipeline.metrics.item import Source
+from pipeline.metrics.rendering import RenderMetrics, Watch
 from pipeline.stages.base import Stage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load
 from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
@@ -53,11 +55,12 @@ class RenderStage(Stage[ItemTask]):
         self.media.warm()
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
+        self.metrics = RenderMetrics(settings, info, self.media, self.talker)
         self.ledger = Ledger(self.store)
         self.encoders = EncoderPool(encoders, _frames_waiting(settings, info, encoders))
         self._device = Lock()
         self._waited: dict[str, float] = {}
-        self._prepared: tuple[str, Any] = ("", None)
+        self._prepared: tuple[str, Any, Source | None] = ("", None, None)
 
     def process(self, task: ItemTask) -> None:
         assert task.motion is not None and task.frames is not None  # noqa: S101  (narrows: motion has run)
@@ -66,23 +69,36 @@ class RenderStage(Stage[ItemTask]):
         with TemporaryDirectory(prefix="imtalker-render-") as folder:
             path = Path(folder) / "video.mp4"
             with self._sound(task) as sound:
-                video = self._make(task, motion, path, sound)
+                video, watch = self._make(task, motion, path, sound)
+                watch.end(task, path, sound.path if sound else None)
             key = f"videos/{task.key}.mp4"
             video |= {"uri": self.store.url(key), "size": path.stat().st_size, "sha256": file_sha256(path)}
             if task.fence is not None:
                 confirm(self.store, task.fence)
+            watch.keep_curves(self.store, task.key)
             self.store.put_file(path, key)
         task.video = video
         if self.talker.shrunk:
             task.flag(SMALLER_BATCHES)
         task.computed.append(self.name)
+        self._judge(task)
 
     def finish(self, task: ItemTask) -> None:
         # The device was another item's meanwhile.
         task.seconds[self.name] = round(task.seconds[self.name] - self._waited.pop(task.key, 0.0), 4)
         self.ledger.write(Record.of(task, self.settings, self.info))
 
-    def _make(self, task: ItemTask, motion: Arrays, path: Path, sound: LocalInput | None) -> dict[str, Any]:
+    def _judge(self, task: ItemTask) -> None:
+        """Hold the item against the gates. Raises an `ItemError` of kind ``quality``."""
+        verdict = judge(task.metrics, gates_of(self.settings.gates, self.info.weights))
+        task.flags = rejudged(task.flags, verdict)
+        if verdict.error is not None:
+            raise item_error(verdict.error)
+
+    def _make(
+        self, task: ItemTask, motion: Arrays, path: Path, sound: LocalInput | None
+    ) -> tuple[dict[str, Any], Watch]:
+        """What the record says of the video at ``path``, and who has watched its frames."""
         size = self.info.resolution
         files = None if self._is_prepared(task.portrait) else self._files(task.portrait)
         with VideoWriter(
@@ -99,15 +115,18 @@ class RenderStage(Stage[ItemTask]):
         ) as writer:
             with self._turn(task):
                 started = time.perf_counter()
-                for frames in self.talker.render(self._prepare(task.portrait, files), motion):
+                prepared, source = self._prepare(task.portrait, files)
+                watch = self.metrics.watch(task, motion, source)
+                for frames in self.talker.render(prepared, motion):
                     writer.write(frames)
+                    watch.add(frames)
                 elapsed = time.perf_counter() - started
             count = writer.frames_written
             if count != task.frames:
                 raise ItemError(
                     "bug", f"{count} frames were rendered where {task.frames} were due", hint="please report it"
                 )
-        return {
+        video = {
             "frames": count,
             "frames_sha256": writer.frames_sha256,
             "width": size,
@@ -119,6 +138,7 @@ class RenderStage(Stage[ItemTask]):
             "encode_s": round(writer.encode_seconds, 4),
             "peak_memory_bytes": peak_memory_bytes(),
         }
+        return video, watch
 
     @contextmanager
     def _turn(self, task: ItemTask) -> Iterator[None]:
@@ -131,18 +151,23 @@ class RenderStage(Stage[ItemTask]):
     def _is_prepared(self, portrait: AssetTask) -> bool:
         return self._prepared[0] == portrait.arrays
 
-    def _files(self, portrait: AssetTask) -> tuple[np.ndarray, Arrays]:
+    def _files(self, portrait: AssetTask) -> tuple[Arrays, Arrays]:
         """The picture and what was made of it."""
         assert portrait.picture is not None and portrait.arrays is not None  # noqa: S101  (narrows the types)
-        return self.store.get_arrays(portrait.picture)["image"], self.store.get_arrays(portrait.arrays)
+        return self.store.get_arrays(portrait.picture), self.store.get_arrays(portrait.arrays)
 
-    def _prepare(self, portrait: AssetTask, files: tuple[np.ndarray, Arrays] | None) -> Any:
-        """The prepared source; the last one is kept, because items come grouped by portrait."""
+    def _prepare(self, portrait: AssetTask, files: tuple[Arrays, Arrays] | None) -> tuple[Any, Source | None]:
+        """The prepared source, as the renderer and as metrics need it.
+
+        The last one is kept, because items come grouped by portrait.
+        """
         assert portrait.arrays is not None  # noqa: S101  (narrows the type)
         if not self._is_prepared(portrait):
             # They were read before the item's turn, unless another portrait has come between.
-            self._prepared = (portrait.arrays, self.talker.prepare(*(files or self._files(portrait))))
-        return self._prepared[1]
+            picture, arrays = files or self._files(portrait)
+            prepared = self.talker.prepare(picture["image"], arrays)
+            self._prepared = (portrait.arrays, prepared, self.metrics.source(picture))
+        return self._prepared[1:]
 
     @contextmanager
     def _sound(self, task: ItemTask) -> Iterator[LocalInput | None]:
