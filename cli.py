@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.commands import doctor, explain, kuberay
+from jobs.commands import doctor, explain, kuberay, metrics
 from jobs.flags import with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -34,6 +34,7 @@ app.add_typer(avatars_app, name="avatars")
 app.add_typer(train_app, name="train")
 app.command()(doctor)
 app.command()(explain)
+app.command()(metrics)
 job_app.command()(kuberay)
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]

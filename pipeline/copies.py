@@ -18,8 +18,9 @@ from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record, now
 from pipeline.media.retag import retag
-from pipeline.metrics.gates import gates_of, judge, rejudged
+from pipeline.metrics.gates import gates_of
 from pipeline.metrics.rendering import UNMEASURED
+from pipeline.metrics.verdict import judged
 from pipeline.record_index import RecordIndex
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask
@@ -102,18 +103,15 @@ class Copies:
 
     def _record(self, record: Record, item: ItemTask, video: Mapping[str, Any]) -> Record:
         """The earlier record, but for all that belongs to the item and to this run."""
-        verdict = judge(record.metrics, gates_of(self._settings.gates, self._info.weights))
         unmeasured = [UNMEASURED] if UNMEASURED in record.flags else []
         inputs = {
             role: Input(uri=item.uris[role], size=read.size, sha256=read.sha256) for role, read in record.inputs.items()
         }
-        return record.model_copy(
+        copy = record.model_copy(
             update={
                 "id": item.key,
                 "index": item.index,
-                "status": "failed" if verdict.error else "ok",
-                "error": verdict.error,
-                "flags": rejudged([*item.flags, *unmeasured], verdict),
+                "flags": [*item.flags, *unmeasured],
                 "request": item.request,
                 "seed": record.seed if item.seed is None else item.seed,
                 "cfg_scale": item.cfg_scale,
@@ -135,6 +133,7 @@ class Copies:
                 "fence": item.fence,
             }
         )
+        return judged(copy, gates_of(self._settings.gates, self._info.weights))
 
 
 def _key(id: str) -> str:

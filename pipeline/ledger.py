@@ -58,6 +58,7 @@ class Record(BaseModel):
     limits: str | None = Field(None, description="fingerprint of the limits on inputs that held")
     faces_seen: int | None = None
     decoder: str | None = Field(None, description="what read the driver: decord or pyav")
+    cache: dict[str, str] = Field(default_factory=dict, description="store keys of its portrait's crop and its motion")
     video: dict[str, Any] | None = None
     metrics: dict[str, Any] = Field(default_factory=dict, description="by name, see pipeline.metrics.catalogue")
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -107,6 +108,7 @@ class Record(BaseModel):
         roles = {"portrait": "image", "audio": "audio", "driver": "driver"}
         # An item that failed early has no inputs of its own yet.
         read = {roles[asset.kind]: asset.input for asset in assets if asset.input is not None}
+        kept = {"picture": task.portrait.picture, "motion": task.motion}
         # The worker that a stage failed on is the one to name.
         for asset in sorted(assets, key=lambda asset: asset.error is not None):
             for stage, value in asset.seconds.items():
@@ -139,6 +141,7 @@ class Record(BaseModel):
             limits=digest(settings.limits.model_dump()),
             faces_seen=task.portrait.faces_seen,
             decoder=task.driver.facts.get("decoder") if task.driver else None,
+            cache={role: key for role, key in kept.items() if key is not None},
             # What a gate has stopped is kept, to be looked at.
             video=task.video if task.error is None or task.error.kind == "quality" else None,
             metrics=task.metrics,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics.regions import FRAMED_FACE, Box, mouth_of
+from pipeline.metrics.regions import FRAMED_FACE, Box, head_of, mouth_of
 
 _SIDE = 128
 """Pictures are looked at through a grid of so many pixels a side, taken without averaging."""
@@ -29,13 +29,13 @@ class SourceLook:
     brightness: float
     sharpness: float
     head: np.ndarray
-    """The face's spectrum, see `_spectrum`."""
+    """The spectrum of the face and what is around it, see `_spectrum`."""
 
     @classmethod
     def of(cls, image: np.ndarray, face: Box = FRAMED_FACE) -> SourceLook:
         """``image`` uint8 [R, R, 3]: the portrait as the renderer gets it."""
         small = _small(image[None])[0]
-        return cls(face, float(small.mean()), sharpness(image), _spectrum(_patch(small, face)))
+        return cls(face, float(small.mean()), sharpness(image), _spectrum(_patch(small, head_of(face))))
 
 
 class PixelMeter:
@@ -53,7 +53,7 @@ class PixelMeter:
 
     def __init__(self, source: SourceLook) -> None:
         self._source = source
-        self._mouth = mouth_of(source.face)
+        self._mouth, self._head = mouth_of(source.face), head_of(source.face)
         self.brightness: list[float] = []
         self.brightest: list[float] = []
         self.change: list[float] = []
@@ -80,7 +80,7 @@ class PixelMeter:
         for index, picture in enumerate(small, first):
             self._compare(picture)
             if index % _HEAD_EVERY == 0:
-                self.shifts.append(_shift(self._source.head, _patch(picture, self._source.face), self._source.face))
+                self.shifts.append(_shift(self._source.head, _patch(picture, self._head), self._head))
             if index % _SHARPNESS_EVERY == 0:
                 self.sharpnesses.append(sharpness(frames[index - first]))
 
@@ -167,8 +167,8 @@ def _cells(picture: np.ndarray) -> np.ndarray:
     return means
 
 
-def _patch(picture: np.ndarray, face: Box) -> np.ndarray:
-    rows, columns = face.grid(*_HEAD_GRID, (picture.shape[0], picture.shape[1]))
+def _patch(picture: np.ndarray, head: Box) -> np.ndarray:
+    rows, columns = head.grid(*_HEAD_GRID, (picture.shape[0], picture.shape[1]))
     patch: np.ndarray = picture[rows[:, None], columns[None]]
     return patch
 
@@ -180,7 +180,7 @@ def _spectrum(patch: np.ndarray) -> np.ndarray:
     return np.fft.rfft2((patch - patch.mean()) * _WINDOW)
 
 
-def _shift(source: np.ndarray, patch: np.ndarray, face: Box) -> tuple[float, float]:
+def _shift(source: np.ndarray, patch: np.ndarray, head: Box) -> tuple[float, float]:
     """How far a face lies right of and below the portrait's, in picture widths, to a pixel of its grid.
 
     Correlation of the two spectra, half whitened: a compromise between a sharp peak and one that noise can't move.
@@ -192,6 +192,6 @@ def _shift(source: np.ndarray, patch: np.ndarray, face: Box) -> tuple[float, flo
     signed_down = float(down) - rows if down > rows // 2 else float(down)
     signed_right = float(right) - columns if right > columns // 2 else float(right)
     return (
-        signed_right * (face.right - face.left) / (columns - 1),
-        signed_down * (face.bottom - face.top) / (rows - 1),
+        signed_right * (head.right - head.left) / (columns - 1),
+        signed_down * (head.bottom - head.top) / (rows - 1),
     )

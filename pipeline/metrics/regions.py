@@ -43,3 +43,8 @@ _MOUTH = (0.32, 0.68, 0.68, 0.92)
 def mouth_of(face: Box) -> Box:
     """What lies between the lips, with room for a head that moves a little."""
     return face.within(*_MOUTH)
+
+
+def head_of(face: Box) -> Box:
+    """The face with a quarter of its size around it, so that one that moves is still there."""
+    return face.within(-0.25, -0.25, 1.25, 1.25)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +36,7 @@ class RenderMetrics:
 
     def __init__(self, settings: RunSettings, info: TalkerInfo, media: MediaReader, talker: Talker | None) -> None:
         self._settings, self._info, self._media = settings, info, media
-        self._inspect: Inspect | None = None if talker is None else talker.inspect
+        self.inspect: Inspect | None = None if talker is None else talker.inspect
 
     def source(self, picture: Arrays) -> Source | None:
         """What is to be known of a portrait, of what the crop stage keeps of it; None where nothing is measured."""
@@ -47,8 +47,8 @@ class RenderMetrics:
         def seen() -> Source:
             box = FRAMED_FACE if face is None else Box(*(float(part) for part in face))
             identity = None
-            if self._inspect is not None:
-                identity = self._inspect(image[None]).get("identity")
+            if self.inspect is not None:
+                identity = self.inspect(image[None]).get("identity")
             return Source(SourceLook.of(image, box), None if identity is None else identity[0])
 
         return _tried(seen, "looking at a portrait")
@@ -57,7 +57,7 @@ class RenderMetrics:
         """Begin to measure an item."""
         asked = self.asked(task.frames or 0, motion, with_windows=task.mode == "audio")
         level = self._settings.metrics
-        meter = None if source is None else ItemMeter(asked, source, level, self._inspect)
+        meter = None if source is None else ItemMeter(asked, source, level, self.inspect)
         return Watch(meter, self._settings, self._media, wanted=level != "off")
 
     def asked(self, frames: int, motion: Arrays | None, *, with_windows: bool) -> Asked:
@@ -100,10 +100,7 @@ class Watch:
         """At level full, write a table with a row a frame. Raises `StorageError`."""
         if self._meter is None or self._meter.level != "full":
             return
-        curves = self._meter.curves(self._recording)
-        buffer = BytesIO()
-        pq.write_table(pa.table({name: values.astype(np.float32) for name, values in curves.items()}), buffer)
-        store.put_bytes(f"metrics/{key}.parquet", buffer.getvalue())
+        store.put_bytes(f"metrics/{key}.parquet", curves_parquet(self._meter.curves(self._recording)))
 
     def _finished(self, meter: ItemMeter, video: Path, sound: Path | None) -> Values:
         heard = None
@@ -112,6 +109,13 @@ class Watch:
             self._recording = self._media.mono_16k(sound, seconds)
             heard = decode_mono_16k(video, self._settings.limits)
         return meter.finish(video, self._recording, heard)
+
+
+def curves_parquet(curves: Mapping[str, np.ndarray]) -> bytes:
+    """A table with a row a frame."""
+    buffer = BytesIO()
+    pq.write_table(pa.table({name: values.astype(np.float32) for name, values in curves.items()}), buffer)
+    return buffer.getvalue()
 
 
 def _tried(measure: Callable[[], R], doing: str) -> R | None:

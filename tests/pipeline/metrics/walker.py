@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import RunSettings, VideoSettings
+from pipeline.fetch import file_sha256
 from pipeline.media.wav import write_wav
 from pipeline.stages.render import RenderStage
 from pipeline.storage import Store
 from pipeline.talker import Arrays, TalkerInfo
-from pipeline.tasks import AssetTask, ItemTask
+from pipeline.tasks import AssetTask, Input, ItemTask
 from tests.media_files import smooth_picture
 
 INFO = TalkerInfo("walker", version=1, resolution=64, fps=25, weights="trained", window=50)
@@ -72,6 +73,7 @@ def task(folder: Path, name: str = "a") -> ItemTask:
     write_wav(folder / "sound.wav", (0.3 * np.sin(2 * np.pi * 440 * t) * (t % 2 < 1)).astype(np.float32), 16_000)
     portrait = AssetTask(key="portrait", kind="portrait", uri="a.png")
     portrait.picture, portrait.arrays = "cache/picture.npz", "cache/arrays.npz"
+    sound = folder / "sound.wav"
     return ItemTask(
         key=name,
         index=0,
@@ -83,6 +85,7 @@ def task(folder: Path, name: str = "a") -> ItemTask:
         request="r",
         motion="cache/motion.npz",
         frames=FRAMES,
+        inputs={"audio": Input(uri=str(sound), size=sound.stat().st_size, sha256=file_sha256(sound))},
     )
 
 
