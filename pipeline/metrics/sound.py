@@ -12,12 +12,14 @@ from pipeline.metrics.correlation import correlation
 from pipeline.metrics.speech import SAMPLE_RATE
 
 _AUDIBLE = 0.03
-"""Seconds whose level is 30 dB below the loudest are not compared: there a codec's noise counts as much."""
+"""Pieces whose level is 30 dB below the loudest are not compared: there a codec's noise counts as much."""
+_PIECE = SAMPLE_RATE // 4
+_SILENT = 1e-5
 
 
 @dataclass(frozen=True)
 class Preserved:
-    """``correlation``: the worst second's, -1..1; ``level_db``: the video's sound over the recording's, all of it."""
+    """``correlation``: of the worst quarter of a second, -1..1; ``level_db``: the video's sound over the recording's, whole."""
 
     correlation: float
     level_db: float
@@ -26,23 +28,24 @@ class Preserved:
 def preserved(recording: np.ndarray, heard: np.ndarray) -> Preserved | None:
     """Compare two waveforms [N], [M] at 16 kHz that begin together; None for a silent recording.
 
-    As far as ``recording`` goes; what ``heard`` lacks at its end is silence. Pearson's correlation of every whole
-    second of the recording that is no more than 30 dB below its loudest, or of all of it where it is shorter.
+    As far as ``recording`` goes; what ``heard`` lacks at its end is silence. Pearson's correlation of every quarter
+    of a second of the recording that is no more than 30 dB below its loudest; the last one may be up to half as long again.
     """
-    heard = np.pad(heard[: len(recording)], (0, max(len(recording) - len(heard), 0))).astype(np.float64)
-    length = min(len(recording), SAMPLE_RATE)
-    count = len(recording) // length if length else 0
-    if not count:
+    ours = recording.astype(np.float64)
+    theirs = np.pad(heard[: len(ours)].astype(np.float64), (0, max(len(ours) - len(heard), 0)))
+    count = max(round(len(ours) / _PIECE), 1)
+    bounds = [(k * _PIECE, (k + 1) * _PIECE if k < count - 1 else len(ours)) for k in range(count)]
+    levels = [_level(ours[start:end]) for start, end in bounds]
+    if max(levels) < _SILENT:
         return None
-    ours = recording[: count * length].reshape(count, length).astype(np.float64)
-    theirs = heard[: count * length].reshape(count, length)
-    levels = np.sqrt(np.square(ours).mean(1))
-    if levels.max() < 1e-5:
-        return None
-    loud = levels >= _AUDIBLE * levels.max()
-    correlations = [correlation(a, b) for a, b in zip(ours[loud], theirs[loud], strict=True)]
-    ratio = np.sqrt(np.square(heard).mean()) / np.sqrt(np.square(recording.astype(np.float64)).mean())
-    return Preserved(min(correlations), float(20 * np.log10(max(ratio, 1e-6))))
+    loud = [bound for bound, level in zip(bounds, levels, strict=True) if level >= _AUDIBLE * max(levels)]
+    worst = min(correlation(ours[start:end], theirs[start:end]) for start, end in loud)
+    return Preserved(worst, float(20 * np.log10(max(_level(theirs) / _level(ours), 1e-6))))
+
+
+def _level(samples: np.ndarray) -> float:
+    """Root mean square; 0 for none."""
+    return float(np.sqrt(np.square(samples).mean())) if len(samples) else 0.0
 
 
 def end_gap_s(path: Path) -> float | None:

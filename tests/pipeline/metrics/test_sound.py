@@ -33,7 +33,7 @@ def test_the_same_sound_is_kept_and_its_level_told() -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["other", "cut", "late", "muted"])
-def test_the_worst_second_tells_of_other_sound(spoilt: str) -> None:
+def test_the_worst_piece_tells_of_other_sound(spoilt: str) -> None:
     sound = voice(4)
     heard = {
         "other": voice(4, 1),
