@@ -19,7 +19,7 @@ _SILENT = 1e-5
 
 @dataclass(frozen=True)
 class Preserved:
-    """``correlation``: of the worst quarter of a second, -1..1; ``level_db``: the video's sound over the recording's, whole."""
+    """``correlation``: of the worst quarter second, -1..1; ``level_db``: the video over the recording, in all."""
 
     correlation: float
     level_db: float
@@ -29,7 +29,8 @@ def preserved(recording: np.ndarray, heard: np.ndarray) -> Preserved | None:
     """Compare two waveforms [N], [M] at 16 kHz that begin together; None for a silent recording.
 
     As far as ``recording`` goes; what ``heard`` lacks at its end is silence. Pearson's correlation of every quarter
-    of a second of the recording that is no more than 30 dB below its loudest; the last one may be up to half as long again.
+    of a second of the recording that is no more than 30 dB below its loudest; the last
+    one may be half as long again.
     """
     ours = recording.astype(np.float64)
     theirs = np.pad(heard[: len(ours)].astype(np.float64), (0, max(len(ours) - len(heard), 0)))
