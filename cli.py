@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.cluster_commands import job_app, submit
-from jobs.commands import doctor, explain, report, reproduce, verify
+from jobs.commands import doctor, explain, metrics, report, reproduce, verify
 from jobs.flags import check_given, settings_of, with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -34,6 +34,7 @@ app.add_typer(train_app, name="train")
 app.command()(doctor)
 app.command()(explain)
 app.command()(submit)
+app.command()(metrics)
 app.command()(report)
 app.command()(verify)
 app.command()(reproduce)

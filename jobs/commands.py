@@ -67,6 +67,30 @@ def explain(
     typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
 
 
+@with_settings
+def metrics(
+    output: Annotated[str, typer.Argument(help="output folder of a run that has ended")],
+    config: Config = None,
+    every: Annotated[bool, typer.Option("--every", help="measure also what has its metrics")] = False,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: one of its own")] = None,
+    as_json: Json = False,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Measure what a finished run lacks, and judge it by other gates, without rendering. Flags and job file win over
+    the run's own settings. Exit code 3: an item failed a gate, or could not be measured."""
+    from jobs.start import measure_output
+    from pipeline.progress import RunProgress, stderr_console
+
+    with RunProgress(stderr_console(), 30.0) as progress:
+        summary = measure_output(output, config, settings or {}, address, progress, every=every)
+    facts = summary.as_dict()
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        typer.echo("\n".join(f"{name.replace('_', ' '):<16}{value}" for name, value in facts.items()), err=True)
+    raise typer.Exit(summary.exit_code)
+
+
 def report(
     output: Annotated[str, typer.Argument(help="output folder of a run")],
     against: Annotated[str | None, typer.Option(metavar="OUTPUT", help="another run, to say what is different")] = None,

@@ -11,11 +11,13 @@ from typing import Any
 
 from jobs.schema import Job, load_job, parse_job
 from manifests.reader import single_row
+from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.estimate import estimate
 from pipeline.execute import in_process, on_ray
 from pipeline.interrupts import interruptible
 from pipeline.ledger import Ledger
+from pipeline.metrics.again import MeasureSummary, last_settings, measure_again
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
 from pipeline.record_index import RecordIndex
@@ -91,3 +93,32 @@ def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any
             (video,) = (Path(folder) / "videos").iterdir()
             Store(parent or "/", job.settings.storage_options).put_file(video, name)
     return replace(summary, output=output, results=None)
+
+
+_OF_MEASURING = ("metrics", "gates", "storage_options", "resources", "device", "limits", "retries", "weights")
+"""Settings of a job that measuring a finished run takes over from it; all others are the run's."""
+
+
+def measure_output(
+    output: str,
+    config: Path | None,
+    flags: Mapping[str, Any],
+    address: str | None,
+    progress: RunProgress,
+    *,
+    every: bool = False,
+) -> MeasureSummary:
+    """Measure the items of a finished run, here or on a cluster. Raises CannotRun where that is not possible."""
+    job = load_job(config) if config else None
+    options = job.settings.storage_options if job else {}
+    ran, info = last_settings(Store(output, options))
+    values = ran.model_dump()
+    if job is not None:
+        values |= {name: getattr(job.settings, name) for name in job.settings.model_fields_set & {*_OF_MEASURING}}
+    start = parse_job(
+        {"manifest": "-", "output": output, "settings": RunSettings.model_validate(values).model_dump()}, output
+    )
+    settings = start.with_overrides(flags).settings
+    executor = partial(on_ray, address=address or (job.ray.address if job else None))
+    with interruptible():
+        return measure_again(output, settings, info, executor, progress, every=every)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.metrics.catalogue import Level
+from pipeline.metrics.gates import Gate, check_names
 
 
 class Settings(BaseModel):
@@ -156,6 +159,11 @@ class RunSettings(Settings):
     producer: str | None = Field(None, min_length=1, description="who provides the videos, for their labels")
     require_consent: bool = Field(False, description="refuse rows whose column consent is empty")
     signing: SigningSettings = SigningSettings()
+    # what is measured
+    metrics: Level = Field(
+        "basic", description="off, basic, or full: curves too, at the cost of encoding every frame again"
+    )
+    gates: dict[str, Gate] = Field(default_factory=dict, description="bounds of metrics, over the default ones")
     # output, limits, machines
     video: VideoSettings = VideoSettings()
     limits: InputLimits = InputLimits()
@@ -173,4 +181,17 @@ class RunSettings(Settings):
     def _named(self) -> RunSettings:
         if self.label == "cn" and self.producer is None:
             raise ValueError("label: cn names who provides the videos: set producer, too")
+        return self
+
+    @field_validator("gates")
+    @classmethod
+    def _known_metrics(cls, gates: dict[str, Gate]) -> dict[str, Gate]:
+        if wrong := list(check_names(gates)):
+            raise ValueError("; ".join(wrong))
+        return gates
+
+    @model_validator(mode="after")
+    def _gates_are_measured(self) -> RunSettings:
+        if self.metrics == "off" and any(gate.action == "fail" for gate in self.gates.values()):
+            raise ValueError("gates that fail items need metrics: basic or full, but metrics is off")
         return self

@@ -21,6 +21,9 @@ from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record, now
 from pipeline.media.retag import retag
+from pipeline.metrics.gates import gates_of
+from pipeline.metrics.rendering import UNMEASURED
+from pipeline.metrics.verdict import judged
 from pipeline.provenance.certificate import Signing
 from pipeline.provenance.manifest import sign
 from pipeline.provenance.origin import Origin
@@ -94,7 +97,9 @@ class Copies:
                     self._ledger.write(Record.of(item, self._settings, self._info))
                 else:
                     item.video = video
-                    self._ledger.write(self._record(record, item, video))
+                    copy = self._record(record, item, video)
+                    item.error = copy.error
+                    self._ledger.write(copy)
         return True
 
     def _video(self, record: Record, item: ItemTask, source: Path) -> dict[str, Any]:
@@ -118,14 +123,15 @@ class Copies:
 
     def _record(self, record: Record, item: ItemTask, video: Mapping[str, Any]) -> Record:
         """The earlier record, but for all that belongs to the item and to this run."""
+        unmeasured = [UNMEASURED] if UNMEASURED in record.flags else []
         inputs = {
             role: Input(uri=item.uris[role], size=read.size, sha256=read.sha256) for role, read in record.inputs.items()
         }
-        return record.model_copy(
+        copy = record.model_copy(
             update={
                 "id": item.key,
                 "index": item.index,
-                "flags": item.flags,
+                "flags": [*item.flags, *unmeasured],
                 "request": item.request,
                 "seed": record.seed if item.seed is None else item.seed,
                 "cfg_scale": item.cfg_scale,
@@ -148,6 +154,7 @@ class Copies:
                 "fence": item.fence,
             }
         )
+        return judged(copy, gates_of(self._settings.gates, self._info.weights))
 
 
 def _key(id: str) -> str:

@@ -19,6 +19,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
 from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
+from pipeline.metrics.catalogue import METRICS
 from pipeline.price import Price
 from pipeline.retry import Retries
 from pipeline.storage import Store
@@ -58,7 +59,9 @@ class Record(BaseModel):
     limits: str | None = Field(None, description="fingerprint of the limits on inputs that held")
     faces_seen: int | None = None
     decoder: str | None = Field(None, description="what read the driver: decord or pyav")
+    cache: dict[str, str] = Field(default_factory=dict, description="store keys of its portrait's crop and its motion")
     video: dict[str, Any] | None = None
+    metrics: dict[str, Any] = Field(default_factory=dict, description="by name, see pipeline.metrics.catalogue")
     seconds: dict[str, float] = Field(default_factory=dict)
     workers: dict[str, Worker] = Field(default_factory=dict)
     usage: dict[str, Usage] = Field(default_factory=dict, description="of CPUs and GPUs, by stage")
@@ -106,6 +109,7 @@ class Record(BaseModel):
         roles = {"portrait": "image", "audio": "audio", "driver": "driver"}
         # An item that failed early has no inputs of its own yet.
         read = {roles[asset.kind]: asset.input for asset in assets if asset.input is not None}
+        kept = {"picture": task.portrait.picture, "motion": task.motion}
         # The worker that a stage failed on is the one to name.
         for asset in sorted(assets, key=lambda asset: asset.error is not None):
             for stage, value in asset.seconds.items():
@@ -139,7 +143,10 @@ class Record(BaseModel):
             limits=digest(settings.limits.model_dump()),
             faces_seen=task.portrait.faces_seen,
             decoder=task.driver.facts.get("decoder") if task.driver else None,
-            video=task.video if task.error is None else None,
+            cache={role: key for role, key in kept.items() if key is not None},
+            # What a gate has stopped is kept, to be looked at.
+            video=task.video if task.error is None or task.error.kind == "quality" else None,
+            metrics=task.metrics,
             seconds=seconds,
             workers=workers,
             usage=item_usage(task),
@@ -203,6 +210,8 @@ def clock_time(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")
 
 
+_TYPES = {"double": pa.float64(), "int64": pa.int64(), "string": pa.string()}
+
 RESULTS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -254,6 +263,7 @@ RESULTS_SCHEMA = pa.schema(
         ("worker_gpu", pa.string()),
         ("started_at", pa.string()),
         ("finished_at", pa.string()),
+        *((metric.name, _TYPES[metric.type]) for metric in METRICS),
     ]
 )
 """Columns of results.parquet that the run fills; the manifest's own columns stand beside them."""
@@ -313,6 +323,7 @@ def results_row(record: Record, *, reused: bool, price: Price | None = None) -> 
         "worker_gpu": (worker.gpu or None) if worker else None,
         "started_at": record.started_at,
         "finished_at": record.finished_at,
+        **{metric.name: record.metrics.get(metric.name) for metric in METRICS},
     }
 
 

@@ -23,6 +23,8 @@ _IRRELEVANT = frozenset(
     {
         "cache",
         "download",
+        "gates",
+        "metrics",
         "progress_seconds",
         "report",
         "require_consent",

@@ -48,6 +48,8 @@ class TalkerInfo:
     uses: dict[str, Uses] = field(default_factory=dict)
     """By step: ``portrait``, ``audio`` and ``driver`` (encoding them), ``motion``, ``render``. A step that is not named
     uses everything."""
+    window: int | None = None
+    """Frames of motion that are generated at a time; None for motion without seams."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ class Talker(Protocol):
 
     def render(self, prepared: Any, motion: Arrays) -> Iterator[np.ndarray]:
         """uint8 [n, R, R, 3] RGB, in order, as many frames as the motion has."""
+
+    def inspect(self, frames: np.ndarray) -> Arrays:
+        """What rendered frames or a portrait, uint8 [n, R, R, 3], look like to the model, for metrics.
+
+        ``motion`` [n, ...] in the terms of `generate`, and ``identity`` [n, D], a vector whose direction is the
+        person; what a family has no encoder for is left out. Changes nothing that `render` gives.
+        """
 
 
 # Preset -> module that offers `info(settings, features_only=...)` and `load(settings, info)`.

@@ -118,6 +118,7 @@ class ItemTask(Task):
     part: Part | None = Field(None, description="what of the item this task is to render; None for all of it")
     parts: list[Part] = Field(default_factory=list, description="what has been rendered of it, to be joined")
     video: dict[str, Any] | None = None
+    metrics: dict[str, Any] = Field(default_factory=dict, description="by name, see pipeline.metrics.catalogue")
 
     def flag(self, name: str) -> None:
         """Note a flag, once."""

@@ -34,6 +34,8 @@ from pipeline.config import (
 )
 from pipeline.errors import ErrorKind
 from pipeline.ledger import RESULTS_SCHEMA, Record
+from pipeline.metrics.catalogue import METRICS
+from pipeline.metrics.gates import DEFAULTS
 from pipeline.training.audio import AudioSettings
 from pipeline.training.settings import (
     AvatarSettings,
@@ -172,9 +174,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_results_columns_and_their_types() -> None:
     text = section(ROOT / "docs" / "results.md", "Columns of results.parquet")
+    text += section(ROOT / "docs" / "metrics.md", "Columns of metrics")
     documented = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", text, re.MULTILINE)
     types = {field.name: re.sub(r"<\w+: ", "<", str(field.type)) for field in RESULTS_SCHEMA}
     assert documented == list(types.items())
+
+
+def test_metrics_and_default_gates() -> None:
+    rows = [line.split("|")[1:-1] for line in read(ROOT / "docs" / "metrics.md").splitlines() if line.startswith("| `")]
+    words = {"lower": "lower", "higher": "higher", "zero": "0", "one": "1", "": ""}
+    units = {cells[0].strip(" `"): (cells[2].strip(), cells[3].strip()) for cells in rows if len(cells) == 5}
+    assert units == {metric.name: (metric.unit, words[metric.better]) for metric in METRICS}
+    bounds = {cells[0].strip(" `"): [cell.strip() for cell in cells[1:3]] for cells in rows if len(cells) == 4}
+    said = {name: ["" if x is None else f"{x:g}" for x in (gate.min, gate.max)] for name, gate in DEFAULTS.items()}
+    assert bounds == said
 
 
 def test_record_fields() -> None:

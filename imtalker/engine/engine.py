@@ -109,6 +109,22 @@ class RenderEngine:
         with torch.inference_mode(), exact_float32(self.device):
             return self._call_size.run(encoded)
 
+    def inspect(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images float [n, 3, R, R] in 0..1 -> motion codes [n, dim_motion], identities [n, dim_identity], float32.
+
+        For looking at pictures, not for making any: one by one, without the padding that makes `encode_motion`
+        independent of n. Memory that is short here leaves the size of other calls as it is.
+        """
+        self._check_pictures(images, "[n, 3, R, R]", 4)
+        codes = [torch.empty(0, self.config.dim_motion, device=self.device)]
+        identities = [torch.empty(0, self.config.dim_identity, device=self.device)]
+        with torch.inference_mode(), exact_float32(self.device):
+            for image in images.to(self.device, torch.float32).split(1):
+                image = image.contiguous(memory_format=torch.channels_last)
+                codes.append(self._network.motion(image))
+                identities.append(self._network.identity(image)[1])
+        return torch.cat(codes), torch.cat(identities)
+
     def frames(self, prepared: PreparedSource, motion: Tensor) -> Iterator[Tensor]:
         """motion float [T, dim_motion] -> float32 [n, 3, R, R] in 0..1 on the device, n <= batch_size, T in all.
 

@@ -13,7 +13,7 @@ from pipeline.media.image import resize_square
 from pipeline.media.reader import MediaReader
 from pipeline.stage_facts import StageFacts
 from pipeline.stages.base import Stage
-from pipeline.talker import TalkerInfo
+from pipeline.talker import Arrays, TalkerInfo
 from pipeline.tasks import AssetTask, Input
 
 DRIVER_LOOK_EVERY = 15
@@ -45,18 +45,27 @@ class CropStage(Stage[AssetTask]):
                 task.faces_seen = self._stored_faces(task.picture)
                 return
             image = self.media.image(source.path)
+        found: Arrays = {}
         if task.crop:
-            image, task.faces_seen = self._crop(image, task)
+            image, found["face"], task.faces_seen = self._crop(image, task)
         picture = resize_square(image, self.info.resolution)
         seen = -1 if task.faces_seen is None else task.faces_seen
-        self.store.put_arrays(task.picture, {"image": picture, "faces_seen": np.array(seen)})
+        self.store.put_arrays(task.picture, {"image": picture, "faces_seen": np.array(seen), **found})
         task.computed.append(self.name)
 
-    def _crop(self, image: np.ndarray, task: AssetTask) -> tuple[np.ndarray, int]:
+    def _crop(self, image: np.ndarray, task: AssetTask) -> tuple[np.ndarray, np.ndarray, int]:
+        """The square, the face's box [left, top, right, bottom] in parts of it, and how many faces there are."""
         faces = self.detector.detect(image)
         face = choose_face(faces, self.settings.face)
         box = crop_around(face.box, (image.shape[1], image.shape[0]), task.crop_rule)
-        return cut(image, box), len(faces)
+        left, top, right, bottom = face.box
+        within = [
+            (left - box.x0) / box.width,
+            (top - box.y0) / box.height,
+            (right - box.x0) / box.width,
+            (bottom - box.y0) / box.height,
+        ]
+        return cut(image, box), np.array(within), len(faces)
 
     def _stored_faces(self, key: str) -> int | None:
         seen = int(self.store.get_arrays(key)["faces_seen"])

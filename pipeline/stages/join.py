@@ -16,6 +16,9 @@ from pipeline.media.h264 import H264
 from pipeline.media.mp4 import Mp4File
 from pipeline.media.part_file import PartReader
 from pipeline.media.reader import MediaReader
+from pipeline.media.stored import stored_frames
+from pipeline.metrics.rendering import RenderMetrics
+from pipeline.metrics.verdict import hold
 from pipeline.provenance.certificate import Signing
 from pipeline.provenance.origin import Origin
 from pipeline.stages.base import Stage
@@ -45,6 +48,8 @@ class JoinStage(Stage[ItemTask]):
         """``encoders`` is not used: an actor's arguments are those of `RenderStage`."""
         super().__init__(settings, info, output, threads)
         self.media = MediaReader(settings.limits)
+        # Frames have come and gone in several places: the joined video is measured, without the model's eyes.
+        self.metrics = RenderMetrics(settings, info, self.media, None)
         self.ledger = Ledger(self.store)
         self.signing = signing
 
@@ -62,8 +67,10 @@ class JoinStage(Stage[ItemTask]):
             origin = Origin.of(Record.of(task, self.settings, self.info))
             with sound_of(task, self.settings) as sound:
                 facts = self._join(task, path, sound.path if sound else None, origin.tags())
+                self._measure(task, path, sound.path if sound else None)
             commit_video(task, self.store, path, facts, origin, self.signing)
         task.computed.append(self.name)
+        hold(task, self.settings.gates, self.info.weights)
 
     def finish(self, task: ItemTask) -> None:
         self.ledger.write(Record.of(task, self.settings, self.info))
@@ -105,6 +112,20 @@ class JoinStage(Stage[ItemTask]):
         }
         facts = video_facts(task, self.info, made, frames_sha256(digests), has_audio=sound is not None)
         return facts | {"parts": [_place(part) for part in task.parts]}
+
+    def _measure(self, task: ItemTask, path: Path, sound: Path | None) -> None:
+        if self.settings.metrics == "off":
+            return
+        assert task.portrait.picture is not None and task.motion is not None  # noqa: S101  (narrows the types)
+        motion = {name: array for name, array in self.store.get_arrays(task.motion).items() if array.ndim}
+        source = self.metrics.source(self.store.get_arrays(task.portrait.picture))
+        watch = self.metrics.watch(
+            task, {name: array[: task.frames] for name, array in motion.items()}, source, "video"
+        )
+        for frames in stored_frames(path):
+            watch.add(frames)
+        watch.end(task, path, sound)
+        watch.keep_curves(self.store, task.key)
 
     @contextmanager
     def _opened(self, part: Part, path: Path) -> Iterator[PartReader]:

@@ -24,6 +24,9 @@ from pipeline.media.frame_hash import DIGEST_BYTES
 from pipeline.media.h264 import H264
 from pipeline.media.part_file import PartWriter
 from pipeline.media.reader import MediaReader
+from pipeline.metrics.item import Source
+from pipeline.metrics.rendering import RenderMetrics, Watch
+from pipeline.metrics.verdict import hold
 from pipeline.provenance.certificate import Signing
 from pipeline.provenance.label import VisibleLabel, drawn
 from pipeline.provenance.origin import Origin
@@ -70,6 +73,7 @@ class RenderStage(Stage[ItemTask]):
         self.media.warm()
         self.talker: Talker = load(info.model, settings, info)
         self.talker.warm(self.name)
+        self.metrics = RenderMetrics(settings, info, self.media, self.talker)
         self.ledger = Ledger(self.store)
         self.signing = signing
         size = info.resolution
@@ -77,7 +81,7 @@ class RenderStage(Stage[ItemTask]):
         self.encoders = EncoderPool(encoders, _frames_waiting(settings, info, encoders))
         self._device = Lock()
         self._waited: dict[tuple[str, int | None], float] = {}
-        self._prepared: tuple[str, Any] = ("", None)
+        self._prepared: tuple[str, Any, Source | None] = ("", None, None)
 
     def process(self, task: ItemTask) -> None:
         with TemporaryDirectory(prefix="imtalker-render-") as folder:
@@ -110,13 +114,16 @@ class RenderStage(Stage[ItemTask]):
                 limits=self.settings.limits,
                 pool=self.encoders,
             ) as writer:
-                seconds = self._render_range(task, 0, task.frames, writer)
+                seconds, watch = self._render_range(task, 0, task.frames, writer, measured=True)
             made = self._made(writer, seconds)
             facts = video_facts(task, self.info, made, writer.frames_sha256, has_audio=sound is not None)
+            watch.end(task, path, sound.path if sound else None)
+        watch.keep_curves(self.store, task.key)
         commit_video(task, self.store, path, facts, origin, self.signing)
         if self.talker.shrunk:
             task.flag(SMALLER_BATCHES)
         task.computed.append(self.name)
+        hold(task, self.settings.gates, self.info.weights)
 
     def _part(self, task: ItemTask, part: Part, path: Path) -> None:
         """Render and encode a part of an item, and store it for whoever joins them; a run before may have done it."""
@@ -126,7 +133,7 @@ class RenderStage(Stage[ItemTask]):
             with FrameEncoder(
                 file, self._form, name=path.name, first=part.first, pool=self.encoders, label=self.label
             ) as encoder:
-                seconds = self._render_range(task, part.first, part.frames, encoder)
+                seconds, _ = self._render_range(task, part.first, part.frames, encoder)
             facts = self._made(encoder, seconds) | {"device": _device(), "smaller_batches": self.talker.shrunk}
             digests = np.frombuffer(bytes(encoder.frame_digests), np.uint8).reshape(-1, DIGEST_BYTES)
             file.describe({"sha256": digests}, facts)
@@ -148,18 +155,26 @@ class RenderStage(Stage[ItemTask]):
             }
         )
 
-    def _render_range(self, task: ItemTask, first: int, count: int, encoder: FrameEncoder) -> float:
-        """Render ``count`` frames from the index ``first`` on; returns the seconds that they had the device."""
+    def _render_range(
+        self, task: ItemTask, first: int, count: int, encoder: FrameEncoder, *, measured: bool = False
+    ) -> tuple[float, Watch]:
+        """Render ``count`` frames from the index ``first`` on.
+
+        Returns the seconds that they had the device, and who has watched them, if they are ``measured``.
+        """
         # A frame's last bits depend on its place in its batch: batches are those of the whole video.
         surplus = first % self.settings.batch_size
         motion = self._motion(task, first - surplus, first + count)
         files = None if self._is_prepared(task.portrait) else self._files(task.portrait)
         with self._turn(task):
             started = time.perf_counter()
-            for frames in self.talker.render(self._prepare(task.portrait, files), motion):
+            prepared, source = self._prepare(task.portrait, files)
+            watch = self.metrics.watch(task, motion, source if measured else None)
+            for frames in self.talker.render(prepared, motion):
                 encoder.write(frames[surplus:])
+                watch.add(frames[surplus:])
                 surplus = max(surplus - len(frames), 0)
-            return time.perf_counter() - started
+            return time.perf_counter() - started, watch
 
     def _motion(self, task: ItemTask, first: int, end: int) -> Arrays:
         assert task.motion is not None  # noqa: S101  (narrows: motion has run)
@@ -188,18 +203,23 @@ class RenderStage(Stage[ItemTask]):
     def _is_prepared(self, portrait: AssetTask) -> bool:
         return self._prepared[0] == portrait.arrays
 
-    def _files(self, portrait: AssetTask) -> tuple[np.ndarray, Arrays]:
+    def _files(self, portrait: AssetTask) -> tuple[Arrays, Arrays]:
         """The picture and what was made of it."""
         assert portrait.picture is not None and portrait.arrays is not None  # noqa: S101  (narrows the types)
-        return self.store.get_arrays(portrait.picture)["image"], self.store.get_arrays(portrait.arrays)
+        return self.store.get_arrays(portrait.picture), self.store.get_arrays(portrait.arrays)
 
-    def _prepare(self, portrait: AssetTask, files: tuple[np.ndarray, Arrays] | None) -> Any:
-        """The prepared source; the last one is kept, because items come grouped by portrait."""
+    def _prepare(self, portrait: AssetTask, files: tuple[Arrays, Arrays] | None) -> tuple[Any, Source | None]:
+        """The prepared source, as the renderer and as metrics need it.
+
+        The last one is kept, because items come grouped by portrait.
+        """
         assert portrait.arrays is not None  # noqa: S101  (narrows the type)
         if not self._is_prepared(portrait):
             # They were read before the item's turn, unless another portrait has come between.
-            self._prepared = (portrait.arrays, self.talker.prepare(*(files or self._files(portrait))))
-        return self._prepared[1]
+            picture, arrays = files or self._files(portrait)
+            prepared = self.talker.prepare(picture["image"], arrays)
+            self._prepared = (portrait.arrays, prepared, self.metrics.source(picture))
+        return self._prepared[1:]
 
 
 def _place(task: ItemTask) -> tuple[str, int | None]:

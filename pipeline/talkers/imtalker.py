@@ -63,6 +63,7 @@ def info(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
         weights_sha256=hashes,
         features_only=features_only,
         uses=_USES,
+        window=preset.generator.window,
     )
 
 
@@ -198,6 +199,11 @@ class IMTalker:
         """Frames in batches of the run's ``batch_size``."""
         for frames in self._engine.render(prepared, torch.from_numpy(motion["motion"])):
             yield frames.numpy()
+
+    def inspect(self, frames: np.ndarray) -> Arrays:
+        """``motion`` [n, 32] and ``identity`` [n, 512], the renderer's own."""
+        motion, identity = self._engine.inspect(self._pictures(frames))
+        return {"motion": motion.cpu().numpy(), "identity": identity.cpu().numpy()}
 
     def _pictures(self, images: np.ndarray) -> Tensor:
         """uint8 [n, R, R, 3] -> float [n, 3, R, R] in 0..1 on the device."""

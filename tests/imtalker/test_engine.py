@@ -143,6 +143,16 @@ def test_motion_codes_are_the_renderers(engine: RenderEngine) -> None:
     assert engine.encode_motion(images[:0]).shape == (0, SMALL.dim_motion)
 
 
+def test_looking_at_pictures_gives_their_codes_and_identities(engine: RenderEngine) -> None:
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = engine.renderer.encode_motion(images), engine.renderer.encode_identity(images)[1]
+    for found, wanted in zip(engine.inspect(images), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    assert [len(part) for part in engine.inspect(images[:0])] == [0, 0]
+    assert not engine.shrunk
+
+
 def test_golden_frames_and_motion_codes() -> None:
     golden = load("renderer")
     engine = RenderEngine(seeded_renderer(RendererConfig(), golden.seed), device="cpu", batch_size=2)

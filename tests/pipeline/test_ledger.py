@@ -11,6 +11,7 @@ import pytest
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.metrics.catalogue import METRICS
 from pipeline.price import Price
 from pipeline.record_index import RecordIndex
 from pipeline.status import read_status
@@ -152,7 +153,10 @@ def test_records_of_other_versions(ledger: Ledger) -> None:
 
 def test_every_results_column_is_filled_from_a_good_record() -> None:
     shares = {"crop": CPU, "features": CPU, "motion": GPU, "render": GPU}
-    row = results_row(ok(shares=shares), reused=False, price=Price(gpu_hour=3.6, cpu_hour=0.36))
+    values = {metric.name: number for number, metric in enumerate(METRICS)}
+    record = ok(shares=shares, metrics=values)
+    row = results_row(record, reused=False, price=Price(gpu_hour=3.6, cpu_hour=0.36))
+    assert {name: row[name] for name in values} == values
     assert list(row) == RESULTS_SCHEMA.names
     assert {name for name, value in row.items() if value is None} == {
         # the manifest's own, which the table's maker fills in

@@ -55,6 +55,9 @@ class Numbers:
             yield np.broadcast_to(levels.astype(np.uint8)[:, None, None, None], (len(levels), 64, 64, 3)).copy()
         self.on_device -= 1
 
+    def inspect(self, frames: np.ndarray) -> Arrays:
+        return {"motion": frames[:, 0, 0, :1].astype(np.float32)}
+
 
 @pytest.fixture
 def numbers(monkeypatch: pytest.MonkeyPatch) -> Numbers:

@@ -1,0 +1,68 @@
+"""Every metric by name: its type, unit and direction, and the level at which it is measured.
+
+``docs/metrics.md`` gives the formulas, and what each can't see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["off", "basic", "full"]
+"""What a run measures: nothing; what is nearly free; dense curves too, at the cost of encoding every frame again."""
+
+VERSION = 1
+"""Raised when a metric's definition changes: `imtalker metrics` then measures again."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the results."""
+
+    name: str
+    type: Literal["double", "int64", "string"]
+    unit: str = ""
+    better: Literal["lower", "higher", "zero", "one", ""] = ""
+    """Where good values lie: near which end, or near which number."""
+    needs: Literal["basic", "weights", "extra"] = "basic"
+    """``basic``: always there; ``weights``: files that the user names; ``extra``: an optional package."""
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("metrics_level", "string"),
+    Metric("metrics_version", "int64"),
+    Metric("metrics_from", "string"),
+    Metric("metrics_s", "double", "s", "lower"),
+    Metric("frames_missing", "int64", "frames", "zero"),
+    Metric("end_gap_s", "double", "s", "zero"),
+    Metric("nonfinite_values", "int64", "values", "zero"),
+    Metric("black_frames", "int64", "frames", "zero"),
+    Metric("frozen_frames", "int64", "frames", "zero"),
+    Metric("longest_freeze_s", "double", "s", "zero"),
+    Metric("brightness_shift", "double", "grey levels", "zero"),
+    Metric("brightness_jump", "double", "grey levels", "lower"),
+    Metric("sharpness_ratio", "double", "", "one"),
+    Metric("flicker", "double", "grey levels", "lower"),
+    Metric("motion_jitter", "double", "", "lower"),
+    Metric("seam_step", "double", "", "one"),
+    Metric("seam_step_pixels", "double", "", "one"),
+    Metric("head_range", "double", "picture widths"),
+    Metric("mouth_from", "string"),
+    Metric("mouth_range", "double", "grey levels", "higher"),
+    Metric("mouth_silence_ratio", "double", "", "lower"),
+    Metric("speech_share", "double", ""),
+    Metric("lip_lag_frames", "int64", "frames", "zero"),
+    Metric("lip_correlation", "double", "", "higher"),
+    Metric("lip_confidence", "double", "", "higher"),
+    Metric("codes_checked", "int64", "frames"),
+    Metric("code_distance", "double", "code units", "lower"),
+    Metric("identity_distance", "double", "", "lower"),
+    Metric("identity_worst", "double", "", "lower"),
+    Metric("audio_correlation", "double", "", "one"),
+    Metric("audio_level_db", "double", "dB", "zero"),
+)
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+Values = dict[str, Any]
+"""Metrics of one item by name; what could not be measured is absent or None."""

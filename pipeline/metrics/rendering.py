@@ -1,0 +1,126 @@
+"""Measuring beside the renderer. Whatever goes wrong here costs an item its numbers, never its video."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import RunSettings
+from pipeline.media.audio import decode_mono_16k
+from pipeline.media.reader import MediaReader
+from pipeline.metrics.catalogue import Values
+from pipeline.metrics.item import Asked, Inspect, ItemMeter, Origin, Source
+from pipeline.metrics.pixels import SourceLook
+from pipeline.metrics.regions import FRAMED_FACE, Box
+from pipeline.storage import Store
+from pipeline.talker import Arrays, Talker, TalkerInfo
+from pipeline.tasks import ItemTask
+
+UNMEASURED = "not_measured"
+"""Flag of an item whose metrics could not be had, though they were asked for."""
+
+_LOG = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+
+class RenderMetrics:
+    """What the render stage measures with; ``talker`` None measures without the model's eyes."""
+
+    def __init__(self, settings: RunSettings, info: TalkerInfo, media: MediaReader, talker: Talker | None) -> None:
+        self._settings, self._info, self._media = settings, info, media
+        self.inspect: Inspect | None = None if talker is None else talker.inspect
+
+    def source(self, picture: Arrays) -> Source | None:
+        """What is to be known of a portrait, of what the crop stage keeps of it; None where nothing is measured."""
+        if self._settings.metrics == "off":
+            return None
+        image, face = picture["image"], picture.get("face")
+
+        def seen() -> Source:
+            box = FRAMED_FACE if face is None else Box(*(float(part) for part in face))
+            identity = None
+            if self.inspect is not None:
+                identity = self.inspect(image[None]).get("identity")
+            return Source(SourceLook.of(image, box), None if identity is None else identity[0])
+
+        return _tried(seen, "looking at a portrait")
+
+    def watch(self, task: ItemTask, motion: Arrays | None, source: Source | None, origin: Origin = "frames") -> Watch:
+        """Begin to measure an item by its rendered frames or by those of its video; not at all without ``source``."""
+        asked = self.asked(task.frames or 0, motion, with_windows=task.mode == "audio")
+        level = self._settings.metrics
+        meter = None if source is None else ItemMeter(asked, source, level, self.inspect, origin)
+        return Watch(meter, self._settings, self._media, wanted=level != "off")
+
+    def asked(self, frames: int, motion: Arrays | None, *, with_windows: bool) -> Asked:
+        """What a video should be; of motion in several arrays the first counts."""
+        codes = next(iter(motion.values()), None) if motion else None
+        if codes is not None:
+            codes = codes.reshape(len(codes), -1)
+        return Asked(frames, self._info.fps, codes, self._info.window if with_windows else None)
+
+
+class Watch:
+    """One item's measuring."""
+
+    def __init__(self, meter: ItemMeter | None, settings: RunSettings, media: MediaReader, *, wanted: bool) -> None:
+        self._meter, self._settings, self._media, self._wanted = meter, settings, media, wanted
+        self._recording: np.ndarray | None = None
+
+    def add(self, frames: np.ndarray) -> None:
+        """uint8 [n, R, R, 3], in order, which are only read."""
+        if self._meter is None:
+            return
+        try:
+            self._meter.add(frames)
+        except Exception:  # noqa: BLE001  (as below)
+            _LOG.exception("measuring frames failed; the item goes on without metrics")
+            self._meter = None
+
+    def end(self, task: ItemTask, video: Path, sound: Path | None) -> None:
+        """Put the metrics into the task; ``sound`` is the file that the video's sound was made from."""
+        found = None
+        if (meter := self._meter) is not None:
+            found = _tried(lambda: self._finished(meter, video, sound), "measuring a video")
+        if found is not None:
+            task.metrics = found
+        elif self._wanted:
+            self._meter = None
+            task.flag(UNMEASURED)
+
+    def keep_curves(self, store: Store, key: str) -> None:
+        """At level full, write a table with a row a frame. Raises `StorageError`."""
+        if self._meter is None or self._meter.level != "full":
+            return
+        store.put_bytes(f"metrics/{key}.parquet", curves_parquet(self._meter.curves(self._recording)))
+
+    def _finished(self, meter: ItemMeter, video: Path, sound: Path | None) -> Values:
+        heard = None
+        if sound is not None:
+            seconds = meter.asked.frames / meter.asked.fps
+            self._recording = self._media.mono_16k(sound, seconds)
+            heard = decode_mono_16k(video, self._settings.limits)
+        return meter.finish(video, self._recording, heard)
+
+
+def curves_parquet(curves: Mapping[str, np.ndarray]) -> bytes:
+    """A table with a row a frame."""
+    buffer = BytesIO()
+    pq.write_table(pa.table({name: values.astype(np.float32) for name, values in curves.items()}), buffer)
+    return buffer.getvalue()
+
+
+def _tried(measure: Callable[[], R], doing: str) -> R | None:
+    try:
+        return measure()
+    except Exception:  # noqa: BLE001  (a video without numbers is better than none)
+        _LOG.exception("%s failed; the item goes on without metrics", doing)
+        return None

@@ -1,0 +1,119 @@
+"""What a recording says frame by frame: how loud it is, where someone speaks, how open the mouth should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+_WINDOW = 1024
+_BANDS = 8
+_LOWEST_HZ, _HIGHEST_HZ = 100.0, 7000.0
+_FLOOR = 1e-4
+"""Of the loudest frame: what is quieter counts as nothing."""
+_LEAST_CONTRAST_DB = 15.0
+_AUDIBLE_DB = -60.0
+_SETTLED_FRAMES = 8
+"""So far from any speech the mouth may have closed: 0.3 s."""
+
+_OPENING = np.array(
+    [
+        [-0.025, 0.059, 0.010, 0.000, 0.032, 0.012, -0.031, 0.013],
+        [-0.019, 0.045, 0.019, 0.032, 0.024, 0.009, -0.021, 0.026],
+        [-0.021, 0.052, -0.014, 0.005, -0.011, 0.016, -0.015, 0.037],
+    ]
+)
+"""Weights of the logarithms of the bands, in the frame before, the frame and the one after: ridge regression (penalty
+10) of the avatars' ``mouth_open`` (`imtalker.avatars.speech`) on 180 sentences that espeak-ng spoke in six languages,
+17,406 frames. On 60 other sentences in other voices it correlates with the truth by 0.81 (mean; least 0.66), where
+loudness alone does by 0.72. How well it does on recorded speech is not known; it is a linear rule on loudness and
+brightness of the sound, so that little of it can be peculiar to espeak-ng."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Of a recording, for each of T frames.
+
+    Attributes:
+        level_db: float [T], of full scale.
+        speaking: bool [T], frames with speech, or all of them where the recording has no silence.
+        silent: bool [T], frames at least 0.3 s away from any speech.
+        opening: float [T], how far open a mouth should be, on no particular scale.
+    """
+
+    level_db: np.ndarray
+    speaking: np.ndarray
+    silent: np.ndarray
+    opening: np.ndarray
+
+    @classmethod
+    def of(cls, waveform: np.ndarray, frames: int, fps: int) -> Speech:
+        """``waveform`` float [N] at 16 kHz; what is missing at its end is silence."""
+        energy = band_energies(waveform, frames, fps)
+        level = 10 * np.log10(energy.sum(1) + 1e-12)
+        speaking = _speaking(level)
+        return cls(level, speaking, ~_spread(speaking, _SETTLED_FRAMES), expected_opening(energy))
+
+
+def band_energies(waveform: np.ndarray, frames: int, fps: int) -> np.ndarray:
+    """float [T, 8]: energy around the middle of each frame in 8 bands (mel scale, 100 to 7000 Hz).
+
+    Scaled so that the bands of a full-scale sine sum up to about 1.
+    """
+    hop = SAMPLE_RATE / fps
+    middles = ((np.arange(frames) + 0.5) * hop).astype(int)
+    padded = np.pad(waveform.astype(np.float64), (_WINDOW // 2, _WINDOW // 2))
+    missing = max(int(middles[-1]) + _WINDOW - len(padded), 0) if frames else 0
+    padded = np.pad(padded, (0, missing))
+    hann = np.hanning(_WINDOW)
+    cut = padded[middles[:, None] + np.arange(_WINDOW)] * hann
+    power = np.square(np.abs(np.fft.rfft(cut))) * (4 / np.square(hann.sum()))
+    energies: np.ndarray = power @ _filters().T
+    return energies
+
+
+def expected_opening(energy: np.ndarray) -> np.ndarray:
+    """float [T]: a linear read-out of `band_energies` of a frame and its two neighbours."""
+    if not len(energy) or not energy.any():
+        return np.zeros(len(energy))
+    logs = np.log10(energy / energy.sum(1).max() + _FLOOR)
+    before, after = np.vstack([logs[:1], logs[:-1]]), np.vstack([logs[1:], logs[-1:]])
+    opening: np.ndarray = before @ _OPENING[0] + logs @ _OPENING[1] + after @ _OPENING[2]
+    return opening
+
+
+def _speaking(level_db: np.ndarray) -> np.ndarray:
+    """Frames above a third of the way from the quiet to the loud ones."""
+    if not len(level_db):
+        return np.zeros(0, dtype=bool)
+    quiet, loud = np.percentile(level_db, [5, 95])
+    quiet = max(quiet, loud - 60)
+    if loud < _AUDIBLE_DB:
+        return np.zeros(len(level_db), dtype=bool)
+    if loud - quiet < _LEAST_CONTRAST_DB:
+        return np.ones(len(level_db), dtype=bool)
+    speaking: np.ndarray = level_db > max(quiet + (loud - quiet) / 3, _AUDIBLE_DB)
+    return speaking
+
+
+def _spread(marked: np.ndarray, frames: int) -> np.ndarray:
+    """Marks everything within so many frames of what is marked."""
+    kernel = np.ones(2 * frames + 1)
+    near: np.ndarray = np.convolve(marked.astype(float), kernel, mode="same")[: len(marked)] > 0.5
+    return near if len(marked) >= len(kernel) else np.full(len(marked), bool(marked.any()))
+
+
+@cache
+def _filters() -> np.ndarray:
+    """[bands, bins]: triangles that overlap by half, evenly spread on the mel scale (O'Shaughnessy)."""
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray:
+        return np.asarray(2595 * np.log10(1 + np.asarray(hertz) / 700))
+
+    edges = np.linspace(mel(_LOWEST_HZ), mel(_HIGHEST_HZ), _BANDS + 2)
+    at = mel(np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE))
+    rising = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - at) / np.diff(edges)[1:, None]
+    return np.clip(np.minimum(rising, falling), 0, None)

@@ -1,0 +1,44 @@
+"""Motion codes against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.metrics.codes import cosine_distances, distance, jitter, seam_step, steps
+
+
+def test_a_straight_line_has_no_jitter_and_noise_has_that_of_white_noise() -> None:
+    line = np.arange(200)[:, None] * np.array([1.0, -2.0, 0.5])
+    noise = np.random.default_rng(0).normal(size=(20_000, 4))
+    assert jitter(line) == pytest.approx(0, abs=1e-9)
+    assert jitter(noise) == pytest.approx(math.sqrt(6), rel=0.02)
+    assert jitter(noise * 1000) == pytest.approx(jitter(noise))
+    assert jitter(np.ones((10, 3))) is None
+    assert jitter(line[:2]) is None
+
+
+def test_steps_are_distances_and_begin_with_none() -> None:
+    assert steps(np.array([[0.0, 0], [3, 4], [3, 4]])).tolist() == [0, 5, 0]
+    assert steps(np.zeros((0, 4))).tolist() == []
+
+
+def test_a_jump_at_a_seam_shows_and_one_elsewhere_does_not() -> None:
+    even = np.ones(150)
+    even[0] = 0
+    at_seam, elsewhere = even.copy(), even.copy()
+    at_seam[100], elsewhere[70] = 7, 7
+    assert seam_step(even, 50) == 1
+    assert seam_step(at_seam, 50) == 7
+    assert seam_step(elsewhere, 50) == 1
+    assert seam_step(even[:50], 50) is None, "no seam"
+    assert seam_step(np.zeros(150), 50) is None, "nothing moves"
+
+
+def test_distances() -> None:
+    asked = np.zeros((2, 4))
+    assert distance(asked + np.array([3, 4, 0, 0]), asked) == 5
+    found = cosine_distances(np.array([[2.0, 0], [0, 1], [-1, 0]]), np.array([5.0, 0]))
+    assert found == pytest.approx([0, 1, 2])

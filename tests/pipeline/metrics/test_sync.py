@@ -1,0 +1,78 @@
+"""Lags and silences that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.metrics.speech import SAMPLE_RATE, Speech, band_energies
+from pipeline.metrics.sync import silence_ratio, synchrony
+
+
+def curve(seed: int, frames: int = 200) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=frames + 4)
+    return np.convolve(noise, np.ones(5) / 5, mode="valid")
+
+
+@pytest.mark.parametrize("lag", [-9, -3, 0, 1, 3, 12])
+def test_a_shifted_curve_is_found_where_it_is(lag: int) -> None:
+    sound = curve(1)
+    found = synchrony(np.roll(sound, lag), sound)
+    assert found is not None
+    assert found.lag == lag
+    assert found.correlation > 0.99
+    assert found.confidence > 0.7
+
+
+def test_another_curve_has_little_confidence_and_a_still_or_short_one_has_no_lag() -> None:
+    found = synchrony(curve(1), curve(2))
+    assert found is not None
+    assert found.correlation < 0.5
+    assert synchrony(np.ones(200), curve(2)) is None
+    assert synchrony(curve(1, 60), curve(1, 60)) is None
+
+
+def bursts(seconds: float, period_s: float) -> np.ndarray:
+    """A voice-like tone that is on in the first half of every period."""
+    t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tone = sum(np.sin(2 * np.pi * hertz * t) for hertz in (150, 450, 900, 1800)) / 8
+    return np.where(t % period_s < period_s / 2, tone, 0).astype(np.float32)
+
+
+def test_speech_and_silence_are_told_apart() -> None:
+    speech = Speech.of(bursts(8, 4), 200, 25)
+    expected = np.arange(200) % 100 < 50
+    assert (speech.speaking == expected).mean() > 0.97
+    assert speech.silent[65:85].all()
+    assert not speech.silent[:50].any()
+    assert speech.opening[20:30].mean() > speech.opening[70:80].mean() + 0.1
+    level = 10 * np.log10(np.square(bursts(1, 4)).mean())
+    assert speech.level_db[20] == pytest.approx(level, abs=4)
+
+
+def test_energy_lies_in_the_band_of_the_tone_and_on_its_frame() -> None:
+    t = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    energy = band_energies(np.sin(2 * np.pi * 1000 * t) * (t >= 1), 60, 25)
+    assert energy.shape == (60, 8)
+    assert energy[:24].max() < 1e-3, "before the tone"
+    assert energy[30].sum() == pytest.approx(energy[40].sum(), rel=0.01)
+    assert energy[30, 2:5].sum() > 0.95 * energy[30].sum()
+    assert energy[51:].max() < 1e-3, "beyond the recording's end"
+
+
+def test_a_recording_without_silence_or_without_sound() -> None:
+    rng = np.random.default_rng(0)
+    noise = Speech.of(rng.normal(0, 0.1, 4 * SAMPLE_RATE), 100, 25)
+    assert noise.speaking.all()
+    assert not noise.silent.any()
+    nothing = Speech.of(np.zeros(4 * SAMPLE_RATE), 100, 25)
+    assert not nothing.speaking.any()
+    assert np.ptp(nothing.opening) == 0
+
+
+def test_motion_in_silence_by_that_in_speech() -> None:
+    speaking = np.arange(100) < 50
+    mouth = np.where(speaking, np.arange(100) % 2 * 4.0, np.arange(100) % 2 * 1.0)
+    assert silence_ratio(mouth, speaking, ~speaking) == pytest.approx(0.25)
+    assert silence_ratio(mouth, speaking, np.zeros(100, bool)) is None
+    assert silence_ratio(np.ones(100), speaking, ~speaking) is None
