@@ -15,7 +15,13 @@ from packaging.specifiers import SpecifierSet
 from pipeline.doctor.finding import Finding, Request, fail, ok
 
 _PROJECT = "imtalker"
-_MODULES = {"dlib-bin": "dlib", "pillow": "PIL", "pyyaml": "yaml", "face-alignment": "face_alignment"}
+_MODULES = {
+    "c2pa-python": "c2pa",
+    "dlib-bin": "dlib",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "face-alignment": "face_alignment",
+}
 """What a distribution is imported as, where that is another name."""
 
 
