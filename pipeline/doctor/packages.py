@@ -16,6 +16,7 @@ from pipeline.doctor.finding import Finding, Request, fail, ok
 
 _PROJECT = "imtalker"
 _MODULES = {
+    "c2pa-python": "c2pa",
     "dlib-bin": "dlib",
     "pillow": "PIL",
     "pyyaml": "yaml",

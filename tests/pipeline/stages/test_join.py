@@ -56,6 +56,9 @@ class Batches:
             self.rendered += len(codes)
             yield np.broadcast_to(levels.astype(np.uint8)[:, None, None, None], (len(codes), 64, 64, 3)).copy()
 
+    def inspect(self, frames: np.ndarray) -> Arrays:
+        return {"motion": frames[:, 0, 0, :1].astype(np.float32)}
+
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> Batches:
