@@ -129,10 +129,10 @@ def test_the_keyboard_reaches_the_parts_and_the_videos(page: Any) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent").startswith("Skip to")
     page.keyboard.press("Enter")
-    assert page.url.endswith("#glance")
+    page.wait_for_url("**#glance")
     page.get_by_role("link", name="Contact sheet").focus()
     page.keyboard.press("Enter")
-    assert page.url.endswith("#sheet")
+    page.wait_for_url("**#sheet")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.dataset.video") == "i0"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

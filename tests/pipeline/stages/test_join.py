@@ -18,7 +18,7 @@ from pipeline.stages.join import JoinStage
 from pipeline.stages.render import RenderStage
 from pipeline.storage import Store
 from pipeline.talker import Arrays, TalkerInfo
-from pipeline.tasks import AssetTask, ItemTask
+from pipeline.tasks import MIXED_DEVICES, AssetTask, ItemTask
 
 INFO = TalkerInfo("batches", version=1, resolution=64, fps=25, weights="random")
 FRAMES = 55
@@ -115,6 +115,11 @@ def test_an_item_in_parts_is_the_item_in_one_go(tmp_path: Path, batches: Batches
     assert measure_video(tmp_path / "parts" / "videos" / "long.mp4", settings.limits).frames == FRAMES
     assert stored_parts(tmp_path / "parts") == []
     assert "render" in done.computed
+    rendered, read = record(tmp_path / "whole").metrics, record(tmp_path / "parts").metrics
+    assert (rendered["metrics_from"], read["metrics_from"]) == ("frames", "video")
+    assert rendered["frames_missing"] == read["frames_missing"] == 0
+    assert rendered["motion_jitter"] == read["motion_jitter"] is not None
+    assert read["brightness_shift"] == pytest.approx(rendered["brightness_shift"], abs=1)
 
 
 def test_parts_that_are_there_are_not_rendered_again(tmp_path: Path, batches: Batches) -> None:
@@ -171,4 +176,4 @@ def test_parts_from_devices_of_several_kinds_are_flagged(
     monkeypatch.setattr(render, "gpu_name", lambda: "Another GPU")
     parts += [renderer(tmp_path).run(task) for task in tasks[1:]]
     joiner(tmp_path).run(gathered(parts))
-    assert record(tmp_path).flags == ["mixed_devices"]
+    assert MIXED_DEVICES in record(tmp_path).flags
