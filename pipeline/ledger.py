@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
 from pipeline.fingerprint import digest, versions
+from pipeline.item_usage import item_usage
 from pipeline.lease import confirm
 from pipeline.metrics.catalogue import METRICS
 from pipeline.price import Price
@@ -25,7 +26,7 @@ from pipeline.retry import Retries
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask, Worker
-from pipeline.usage import Usage, item_usage, total
+from pipeline.usage import Usage, total
 
 STAGES = ("crop", "features", "motion", "render")
 

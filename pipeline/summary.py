@@ -21,6 +21,7 @@ from manifests.reader import Manifest
 from pipeline.cache import CacheSummary
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
+from pipeline.item_usage import joining_usage, own_usage
 from pipeline.ledger import Record, now, results_row, skipped_row
 from pipeline.plan import Plan
 from pipeline.price import Price, cost
@@ -33,7 +34,7 @@ from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, ItemTask, Task
 from pipeline.telemetry import Times
 from pipeline.timeline import Timeline, timeline
-from pipeline.usage import RENDER, Share, Usage, joining_usage, own_usage, shares, total, used
+from pipeline.usage import RENDER, Share, Usage, shares, total, used
 
 _FAILURES_SHOWN = 20
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.item_usage import item_usage
 from pipeline.resources import Pool, reserved
 from pipeline.tasks import AssetTask, ItemTask
-from pipeline.usage import Share, Usage, item_usage, shares, total, used
+from pipeline.usage import Share, Usage, shares, total, used
 
 SHARES = {
     "crop": Share(cpus=1, gpus=0),
