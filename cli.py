@@ -14,6 +14,7 @@ import typer
 
 from jobs.cluster_commands import job_app, submit
 from jobs.commands import doctor, explain, metrics, report, reproduce, verify
+from jobs.facts import facts_text
 from jobs.flags import check_given, settings_of, with_settings
 from pipeline.commands.avatars import avatars_app
 from pipeline.commands.train import train_app
@@ -95,7 +96,7 @@ def run(
             typer.echo(json.dumps(plan.as_dict() | {"estimate": estimated}, indent=1))
         else:
             typer.echo("\n".join(plan.lines()))
-            _show({"estimate": estimated}, as_json=False)
+            typer.echo(facts_text({"estimate": estimated}))
         return
     with _progress(job.settings.progress_seconds) as progress:
         summary = run_job(job, progress)
@@ -332,15 +333,6 @@ def _report(summary: Any, as_json: bool, *, quiet: bool = False) -> None:
     elif not quiet:
         typer.echo("\n".join(summary_lines(summary)), err=True)
     raise typer.Exit(summary.exit_code)
-
-
-def _show(facts: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-    else:
-        for name, value in facts.items():
-            for line in value if isinstance(value, list) else [value]:
-                typer.echo(f"{name.replace('_', ' '):<22}{line['text'] if isinstance(line, dict) else line}")
 
 
 def _models(rows: list[Any], as_json: bool) -> None:

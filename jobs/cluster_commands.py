@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.facts import facts_text
 from jobs.flags import check_given, with_settings
 from pipeline.errors import CannotRun
 
@@ -64,9 +65,7 @@ def show_status(
     from jobs.submit import job_status
 
     facts = asdict(job_status(address, job_id))
-    typer.echo(
-        json.dumps(facts, indent=1) if as_json else "".join(f"{k:<10} {v}\n" for k, v in facts.items()), nl=False
-    )
+    typer.echo(json.dumps(facts, indent=1) if as_json else facts_text(facts))
 
 
 @job_app.command("logs")

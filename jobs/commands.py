@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.facts import facts_text
 from jobs.flags import settings_of, with_settings
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
@@ -59,11 +60,10 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """All that is known about one item of a run, and the command that makes it again, alone."""
-    from jobs.schema import load_job
     from pipeline.explain import explain as explain_item
     from pipeline.explain import explanation_text
 
-    known = explain_item(output, item, load_job(config).settings.storage_options if config else None)
+    known = explain_item(output, item, settings_of(config).storage_options)
     typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
 
 
@@ -84,10 +84,7 @@ def metrics(
     with RunProgress(stderr_console(), 30.0) as progress:
         summary = measure_output(output, config, settings or {}, address, progress, every=every)
     facts = summary.as_dict()
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-    else:
-        typer.echo("\n".join(f"{name.replace('_', ' '):<16}{value}" for name, value in facts.items()), err=True)
+    typer.echo(json.dumps(facts, indent=1) if as_json else facts_text(facts), err=not as_json)
     raise typer.Exit(summary.exit_code)
 
 
@@ -100,7 +97,6 @@ def report(
     as_csv: Annotated[bool, typer.Option("--csv", help="print every item as CSV on stdout, worst first")] = False,
 ) -> None:
     """Write the report of a run: one HTML page. With --json or --csv nothing is written but to stdout."""
-    from jobs.schema import load_job
     from pipeline.report.report import make_report
     from pipeline.report.source import read_source
     from pipeline.report.table import write_csv
@@ -108,7 +104,7 @@ def report(
 
     if as_json + as_csv + (to is not None) > 1:
         raise typer.BadParameter("give one of --json, --csv and --to")
-    options = load_job(config).settings.storage_options if config else None
+    options = settings_of(config).storage_options
     made = make_report(read_source(output, options), read_source(against, options) if against else None)
     if as_json:
         typer.echo(json.dumps(made.as_dict(), indent=1))

@@ -34,9 +34,10 @@ def seam_step(changes: np.ndarray, window: int) -> float | None:
     return float(seams.max()) / usual if len(seams) and usual > 1e-9 else None
 
 
-def distance(shown: np.ndarray, asked: np.ndarray) -> float:
-    """Mean Euclidean distance of codes [n, D] of rendered frames from those asked for [n, D]."""
-    return float(np.linalg.norm(shown.astype(np.float64) - asked, axis=1).mean())
+def distances(shown: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Euclidean distance of codes [n, D] of rendered frames from those asked for [n, D]: [n]."""
+    found: np.ndarray = np.linalg.norm(shown - asked, axis=1)
+    return found
 
 
 def cosine_distances(shown: np.ndarray, source: np.ndarray) -> np.ndarray:

@@ -133,8 +133,7 @@ class ItemMeter:
     def _dense(self) -> dict[str, np.ndarray]:
         found = {}
         if self._codes and self.asked.codes is not None and max(self._checked) < len(self.asked.codes):
-            apart = np.array(self._codes) - self.asked.codes[self._checked]
-            found["code_distance"] = np.linalg.norm(apart, axis=1)
+            found["code_distance"] = codes.distances(np.array(self._codes), self.asked.codes[self._checked])
         if self._identities and self.source.identity is not None:
             found["identity_distance"] = codes.cosine_distances(np.array(self._identities), self.source.identity)
         return found

@@ -22,7 +22,7 @@ from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.rendering import UNMEASURED, RenderMetrics, curves_parquet
 from pipeline.metrics.verdict import judged
 from pipeline.stages.base import Stage
-from pipeline.talker import Arrays, Talker, TalkerInfo, load
+from pipeline.talker import Arrays, TalkerInfo, load
 from pipeline.tasks import Task
 
 
@@ -30,7 +30,6 @@ class MeasureTask(Task):
     """A finished item. ``key`` is its id."""
 
     fence: int | None = None
-    measured: bool = False
 
 
 class MeasureStage(Stage[MeasureTask]):
@@ -43,13 +42,11 @@ class MeasureStage(Stage[MeasureTask]):
         super().__init__(settings, info, output, threads)
         self.media = MediaReader(settings.limits)
         self.ledger = Ledger(self.store)
-        self.talker: Talker | None = None
+        self._seeing = self._blind = RenderMetrics(settings, info, self.media, None)
         with suppress(CannotRun):
             talker = load(info.model, settings, info)
             talker.warm("render")
-            self.talker = talker
-        self._seeing = RenderMetrics(settings, info, self.media, self.talker)
-        self._blind = RenderMetrics(settings, info, self.media, None)
+            self._seeing = RenderMetrics(settings, info, self.media, talker)
 
     def process(self, task: MeasureTask) -> None:
         record = self.ledger.read([task.key]).get(task.key)
@@ -69,7 +66,6 @@ class MeasureStage(Stage[MeasureTask]):
         )
         gates = gates_of(self.settings.gates, record.weights)
         self.ledger.write(judged(measured, gates).model_copy(update={"fence": task.fence}))
-        task.measured = True
 
     def _values(self, record: Record, path: Path) -> Values:
         assert record.video is not None  # noqa: S101  (narrows the type)

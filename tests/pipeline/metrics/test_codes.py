@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.metrics.codes import cosine_distances, distance, jitter, seam_step, steps
+from pipeline.metrics.codes import cosine_distances, distances, jitter, seam_step, steps
 
 
 def test_a_straight_line_has_no_jitter_and_noise_has_that_of_white_noise() -> None:
@@ -39,6 +39,6 @@ def test_a_jump_at_a_seam_shows_and_one_elsewhere_does_not() -> None:
 
 def test_distances() -> None:
     asked = np.zeros((2, 4))
-    assert distance(asked + np.array([3, 4, 0, 0]), asked) == 5
+    assert distances(asked + np.array([3, 4, 0, 0]), asked).mean() == 5
     found = cosine_distances(np.array([[2.0, 0], [0, 1], [-1, 0]]), np.array([5.0, 0]))
     assert found == pytest.approx([0, 1, 2])
