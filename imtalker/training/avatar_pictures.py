@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imtalker.avatars import STATE_RANGES, draw_identity, render
 from imtalker.avatars.identity import World
+from imtalker.avatars.speech.gestures import GESTURE_COLUMNS, LIVELINESS, gesture
 from imtalker.training.pictures import PictureBatch, Truth
 
 HELD_OUT_IDENTITIES = 10_000
@@ -23,9 +25,8 @@ HELD_OUT_IDENTITIES = 10_000
 
 _GROUP = 4
 _CELLS = 32
-# Reach of a state around neutral, by field: all but the hundredth part of what lively speech takes (see
-# `speech.gestures`). The further heads turn, the more there is to learn that no clip shows.
-_REACH = {"yaw": 0.3, "pitch": 0.18, "roll": 0.14, "x": 0.03, "y": 0.025, "scale": 0.04, "gaze_x": 0.8, "gaze_y": 0.4}
+# Between two states; someone who talks has moved on by then.
+_APART_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,23 @@ class AvatarPool:
 
 
 def draw_states(count: int, draw: torch.Generator) -> Tensor:
-    """Random states float32 [count, 14], over the whole natural reach; mouths and lids mostly as in speech."""
+    """Random states float32 [count, 14]: heads and gaze as in speech, and lids, brows and mouths of all shapes.
+
+    See `imtalker.avatars.speech.gestures`; one draw is calm, natural or lively. Heads that turn further than in speech
+    would leave much to learn that no clip shows.
+    """
 
     def uniform() -> Tensor:
         return torch.rand(count, generator=draw)
 
-    columns = {name: reach * (2 * uniform() - 1) for name, reach in _REACH.items()}
-    columns["scale"] = columns["scale"] + 1
+    seed, liveliness = (int(torch.randint(high, (), generator=draw)) for high in (2**31, len(LIVELINESS)))
+    times = _APART_S * np.arange(count)
+    gestures = torch.from_numpy(gesture(times, seed=seed, liveliness=tuple(LIVELINESS.values())[liveliness]))
+    columns = dict(zip(GESTURE_COLUMNS, gestures.unbind(1), strict=True))
     lids = uniform()
     columns["blink"] = torch.where(lids < 0.7, 0.0, torch.where(lids < 0.8, 1.0, uniform()))
     columns["brows"] = 0.8 * (2 * uniform() - 1)
-    mouth = uniform()
-    opening = torch.where(mouth < 0.25, 0.0, uniform() ** 1.3)
+    opening = torch.where(uniform() < 0.25, 0.0, uniform() ** 1.3)
     columns["mouth_open"] = opening
     columns["mouth_width"] = 0.9 * (2 * uniform() - 1)
     columns["mouth_round"] = torch.where(uniform() < 0.5, 0.0, uniform())

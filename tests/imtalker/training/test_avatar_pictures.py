@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from imtalker.avatars import draw_identity, render
-from imtalker.training.avatar_pictures import HELD_OUT_IDENTITIES, AvatarPool
+from imtalker.avatars import STATE_FIELDS, draw_identity, render
+from imtalker.avatars.state import AvatarState
+from imtalker.training.avatar_pictures import HELD_OUT_IDENTITIES, AvatarPool, draw_states
 from imtalker.training.picture_data import AvatarPictures, part_of
 
 SIZE = 32
@@ -43,6 +44,18 @@ def test_pools_of_seeds_below_zero_are_held_out() -> None:
     held_out = AvatarPool.draw(-1, groups=1, states=2, size=SIZE)
     shown = render(draw_identity(HELD_OUT_IDENTITIES - 4, "full"), held_out.states[0], SIZE, device="cpu")
     assert torch.equal(held_out.images[0, 0], (shown.image * 255).round().byte())
+
+
+def test_states_are_those_of_speech_with_mouths_of_all_shapes() -> None:
+    many = torch.cat([draw_states(12, draw(seed)) for seed in range(100)])
+    AvatarState(many)  # refuses what is out of range
+    column = dict(zip(STATE_FIELDS, many.unbind(1), strict=True))
+    assert 0.1 < column["yaw"].std() < 0.17
+    assert column["yaw"].abs().max() > 0.3
+    assert (column["mouth_open"] == 0).float().mean() > 0.2
+    assert column["mouth_open"].max() > 0.95
+    assert torch.equal(draw_states(12, draw(5)), draw_states(12, draw(5)))
+    assert not torch.equal(draw_states(12, draw(5)), draw_states(12, draw(6)))
 
 
 def test_a_pool_is_drawn_once(pool: AvatarPool, tmp_path: Path) -> None:
