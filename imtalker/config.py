@@ -29,6 +29,9 @@ class RendererConfig:
     swin_res_threshold: int = 128
     """Below this resolution attention is full; from it on, windows (synthesis) and the resampler (transfer)."""
 
+    synthesis_threshold: int | None = None
+    """The resolution from which on the synthesis network attends in windows, if it is not ``swin_res_threshold``."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "motion_encoder_channels", tuple(self.motion_encoder_channels))
@@ -67,6 +70,11 @@ class RendererConfig:
     def attention_levels(self) -> int:
         """How many levels of the motion transfer use attention; the finer ones follow its last map."""
         return sum(r < self.swin_res_threshold for r in self.level_resolutions)
+
+    @property
+    def first_windows(self) -> int:
+        """Resolution from which on the synthesis network attends in windows."""
+        return self.swin_res_threshold if self.synthesis_threshold is None else self.synthesis_threshold
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,14 @@ PRESETS: dict[str, Preset] = {
             RendererConfig(
                 resolution=128,
                 channels=(128, 96, 64, 32),
-                motion_levels=3,
+                motion_levels=4,
                 motion_encoder_channels=(16, 32, 64, 96, 96),
                 dim_identity=128,
                 dim_hidden=128,
                 num_heads=2,
-                swin_res_threshold=64,
+                # Cells of two pixels: what attention moves by parts of a cell keeps no detail finer than a cell.
+                swin_res_threshold=128,
+                synthesis_threshold=64,
             ),
             GeneratorConfig(
                 dim_h=192,

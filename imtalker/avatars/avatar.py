@@ -52,6 +52,10 @@ class Rendering:
     for content that the neutral picture cuts off), as ``grid_sample(align_corners=False)`` reads them. Content hidden
     in the neutral state has the place where it would come to light, e.g. teeth the line between the lips."""
 
+    layers: torch.Tensor
+    """[B, 1, H, W]: the `imtalker.avatars.canvas.Layer` of each pixel. Pixels of one content have the same coordinates
+    and the same layer: what moves may come before a background that has its place in the neutral picture."""
+
 
 def render(
     identity: Identity | Sequence[Identity],
@@ -90,6 +94,7 @@ def _paint(looks: Looks, pose: Pose, size: int) -> Rendering:
     canvas = Canvas(
         torch.zeros(batch, 3, size, size, device=device),
         torch.stack(rest.to_body(*grid), 1),
+        torch.zeros(batch, 1, size, size, device=device),
         2 / (size * ZOOM * pose["scale"]),
     )
     face = Face(looks, pose, grid)
@@ -136,4 +141,5 @@ def _paint(looks: Looks, pose: Pose, size: int) -> Rendering:
         mouth=mouth_mask,
         landmarks=landmarks(looks, pose, size),
         coordinates=torch.stack(rest.from_body(*canvas.coordinates.unbind(1)), 1),
+        layers=canvas.layers,
     )

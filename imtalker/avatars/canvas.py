@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import torch
 
 from imtalker.avatars.pose import Point
@@ -26,32 +28,51 @@ def shaded(colour: torch.Tensor, light: Field | float) -> torch.Tensor:
     return colour * (1 + solid(colour, 0.82, 1.06, 1.12) * more)
 
 
-class Canvas:
-    """``image`` [B, 3, H, W] and, for every pixel, the ``coordinates`` [B, 2, H, W] of what was painted last."""
+class Layer(IntEnum):
+    """What can hide what, as it moves; from back to front."""
 
-    def __init__(self, image: torch.Tensor, coordinates: torch.Tensor, pixel: Field) -> None:
-        self.image, self.coordinates = image, coordinates
+    BACKGROUND = 0
+    BACK_HAIR = 1
+    NECK = 2
+    CLOTHES = 3
+    HEAD = 4
+    EYE = 5
+    MOUTH = 6
+    """What is between the lips."""
+    GLASSES = 7
+    HAIR = 8
+
+
+class Canvas:
+    """``image`` [B, 3, H, W] and, for every pixel, ``coordinates`` [B, 2, H, W] and ``layers`` [B, 1, H, W] of what was
+    painted last."""
+
+    def __init__(self, image: torch.Tensor, coordinates: torch.Tensor, layers: torch.Tensor, pixel: Field) -> None:
+        self.image, self.coordinates, self.layers = image, coordinates, layers
         self.pixel = pixel
         """Width of a pixel on the canonical plane, [B, 1, 1]."""
 
-    def paint(self, alpha: Field, colour: torch.Tensor, source: Point | None = None) -> None:
+    def paint(self, alpha: Field, colour: torch.Tensor, source: Point | None = None, layer: Layer = Layer.HEAD) -> None:
         """Lay a colour [B, 3, 1 or H, 1 or W] over what is there; ``source``: where its content comes from."""
         self.image = torch.lerp(self.image, colour, alpha[:, None])
         if source is not None:
-            self.mark(alpha, source)
+            self.mark(alpha, source, layer)
 
-    def mark(self, alpha: Field, source: Point) -> None:
+    def mark(self, alpha: Field, source: Point, layer: Layer = Layer.HEAD) -> None:
         """Say where the content comes from without painting."""
-        self.coordinates = torch.where((alpha > 0.5)[:, None], torch.stack(source, 1), self.coordinates)
+        covered = (alpha > 0.5)[:, None]
+        self.coordinates = torch.where(covered, torch.stack(source, 1), self.coordinates)
+        self.layers = self.layers.masked_fill(covered, float(layer))
 
     def cut(self, window: Window) -> Canvas:
         """The part of the canvas in a window, to paint on and to :meth:`put` back."""
-        return Canvas(window.cut(self.image), window.cut(self.coordinates), self.pixel)
+        return Canvas(window.cut(self.image), window.cut(self.coordinates), window.cut(self.layers), self.pixel)
 
     def put(self, window: Window, part: Canvas) -> None:
         """Put a part back."""
         self.image = window.put(part.image, self.image)
         self.coordinates = window.put(part.coordinates, self.coordinates)
+        self.layers = window.put(part.layers, self.layers)
 
     def darken(self, amount: Field) -> None:
         """Lay a shadow over what is there; ``amount`` 0..1."""

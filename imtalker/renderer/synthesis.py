@@ -21,7 +21,7 @@ class TransformerBlocks(nn.Module):
         heads, size = config.num_heads, config.window_size
         self.blocks = nn.ModuleList(
             [SelfAttentionBlock(width, resolution, heads)]
-            if resolution < config.swin_res_threshold
+            if resolution < config.first_windows
             else [WindowBlock(width, resolution, size, heads, shifted=shifted) for shifted in (False, True)]
         )
 

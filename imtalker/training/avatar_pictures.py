@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from imtalker.avatars import STATE_RANGES, draw_identity, render
+from imtalker.avatars import STATE_RANGES, Rendering, draw_identity, render
 from imtalker.avatars.identity import World
 from imtalker.avatars.speech.gestures import GESTURE_COLUMNS, LIVELINESS, gesture
 from imtalker.training.pictures import PictureBatch, Truth
@@ -24,7 +24,9 @@ HELD_OUT_IDENTITIES = 10_000
 """Identities of seeds below this one are never trained on."""
 
 _GROUP = 4
-_CELLS = 32
+_CELLS = 64
+# Between layers, in half pictures: so that content is nearest to its own layer's.
+_LAYERS_APART = 4.0
 # Between two states; someone who talks has moved on by then.
 _APART_S = 2.0
 
@@ -33,7 +35,8 @@ _APART_S = 2.0
 class AvatarPool:
     """Pictures of G groups of 4 identities, all of a group in the same K states.
 
-    Images and masks are bytes; ``coordinates`` are those of `imtalker.avatars.Rendering` in 32 x 32 places.
+    Images and masks are bytes; ``coordinates`` are those of `imtalker.avatars.Rendering` in 64 x 64 places (fewer for
+    pictures that small), with layers as a third one, far apart.
     """
 
     images: Tensor
@@ -41,7 +44,7 @@ class AvatarPool:
     face: Tensor
     """uint8 [G, 4, K, R, R]: eyes and mouth."""
     coordinates: Tensor
-    """float16 [G, 4, K, 2, 32, 32]"""
+    """float16 [G, 4, K, 3, 64, 64]"""
     states: Tensor
     """float32 [G, K, 14]"""
 
@@ -130,7 +133,7 @@ def draw_states(count: int, draw: torch.Generator) -> Tensor:
 
 def _groups(seed: int, groups: int, states: int, size: int, world: World) -> Iterator[tuple[Tensor, ...]]:
     draw = torch.Generator().manual_seed(seed)
-    apart = size // _CELLS
+    apart = size // min(size, _CELLS)
     middle = slice(apart // 2, None, apart)
     for group in range(groups):
         first = HELD_OUT_IDENTITIES + (seed * groups + group) * _GROUP
@@ -139,6 +142,10 @@ def _groups(seed: int, groups: int, states: int, size: int, world: World) -> Ite
         yield (
             torch.stack([(one.image * 255).round().byte() for one in shown]),
             torch.stack([((one.eyes + one.mouth).clamp(0, 1)[:, 0] * 255).round().byte() for one in shown]),
-            torch.stack([one.coordinates[..., middle, middle].half() for one in shown]),
+            torch.stack([_places(one)[..., middle, middle].half() for one in shown]),
             values,
         )
+
+
+def _places(shown: Rendering) -> Tensor:
+    return torch.cat([shown.coordinates, _LAYERS_APART * shown.layers], 1)

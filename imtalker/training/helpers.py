@@ -17,13 +17,10 @@ from imtalker.layers.attention import to_map, to_tokens
 from imtalker.layers.resample import resample
 from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransfer, ResampledLevel, SourceMaps
 from imtalker.training.pictures import Truth
+from imtalker.training.places import true_places, true_weights
 
 # Of a state around neutral, what counts as one.
 _UNIT = {"x": 0.03, "y": 0.03, "scale": 0.04, "yaw": 0.3, "pitch": 0.2, "roll": 0.15}
-# In cells: content further away than this is hidden in the source.
-_NEAR = 1.5
-# In cells: attention that is spread so far about a place tells where between the cells it lies.
-_SPREAD = 0.5
 
 
 class StateReadout(nn.Module):
@@ -87,9 +84,10 @@ def guided_transfer(
 ) -> list[Tensor]:
     """`ImplicitMotionTransfer.forward`, drawn towards the truth: what the networks around it learn from meanwhile.
 
-    Where the source shows a cell's content, attention by `true_weights` has the weight ``strength`` (0..1) and the
-    transfer's own has the rest; at the finer levels that many of the cells, drawn at random, follow the truth instead
-    of the best match.
+    Where the source shows a cell's content, what lies at its true place has the weight ``strength`` (0..1) and what the
+    transfer's own attention gives has the rest; at the finer levels that many of the cells, drawn at random, follow the
+    truth instead of the best match. At strength 1 the transfer's own attention is not computed, and hidden cells get
+    the content most like theirs.
     """
     aligned: list[Tensor] = []
     best: Tensor | None = None
@@ -97,35 +95,25 @@ def guided_transfer(
         if isinstance(level, CrossAttentionLevel):
             attention, side = level.block_efc, driving[i].shape[-1]
             query, values = to_tokens(driving[i]), source.values[i]
-            wanted, shown = true_weights(truth, side, torch.arange(side * side, device=driving[i].device))
-            q = attention.split(attention.q_proj(query))
-            found = F.scaled_dot_product_attention(q, source.keys[i], values)
-            true = wanted[:, None].to(found.dtype) @ values.to(found.dtype)
-            weight = (strength * shown)[:, None, :, None].to(found.dtype)
-            aligned.append(to_map(attention.join(found.lerp(true, weight)), side))
-            if i == transfer.attention_levels - 1 and source.pooled:
-                told = torch.rand(shown.shape, generator=draw).to(shown.device) < strength
-                best = torch.where(told & shown.bool(), wanted.argmax(-1), attention.best(query, source.keys[i]))
+            places = true_places(truth, side)
+            found, best = _sampled(values, places.points), places.nearest
+            if strength < 1:
+                q = attention.split(attention.q_proj(query))
+                own = F.scaled_dot_product_attention(q, source.keys[i], values)
+                found = own.lerp(found, (strength * places.shown)[:, None, :, None].to(own.dtype))
+                if i == transfer.attention_levels - 1 and source.pooled:
+                    told = torch.rand(places.shown.shape, generator=draw).to(places.shown.device) < strength
+                    best = torch.where(told & places.shown.bool(), best, attention.best(query, source.keys[i]))
+            aligned.append(to_map(attention.join(found), side))
         else:
             assert best is not None and isinstance(level, ResampledLevel)  # noqa: S101  (narrows the type)
             aligned.append(resample(source.pooled[i - transfer.attention_levels], best, level.ratio))
     return aligned
 
 
-def true_weights(truth: Truth, side: int, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """For the target's cells ``queries`` [n] of a map of ``side`` x ``side``: how to look at the source's N cells.
-
-    Returns [B, n, N], a bell about the place with the same content that sums to 1, so that places between cells can be
-    told; and float [B, n] with 0 where the source does not show it.
-    """
-    target, source = (_at(coordinates, side) for coordinates in (truth.target_coordinates, truth.reference_coordinates))
-    distance = torch.cdist(target[:, queries], source) * (side / 2)
-    weights = (-0.5 * (distance / _SPREAD).square()).softmax(-1)
-    return weights, (distance.amin(-1) < _NEAR).float()
-
-
-def _at(coordinates: Tensor, side: int) -> Tensor:
-    """[B, 2, n, n] in the middles of n x n cells -> [B, side², 2] near those of a coarser map."""
-    apart = coordinates.shape[-1] // side
-    middle = slice(apart // 2, None, apart)
-    return coordinates[..., middle, middle].flatten(2).transpose(1, 2)
+def _sampled(values: Tensor, points: Tensor) -> Tensor:
+    """Values [B, heads, side², c] between cells, at points [B, side², 2] in -1..1."""
+    side = math.isqrt(values.shape[2])
+    maps = values.transpose(2, 3).flatten(1, 2).unflatten(2, (side, side))
+    found = F.grid_sample(maps.float(), points.unflatten(1, (side, side)), padding_mode="border", align_corners=False)
+    return found.flatten(2).unflatten(1, (values.shape[1], -1)).transpose(2, 3).to(values.dtype)

@@ -27,7 +27,7 @@ _FLOOR, _WARMUP = 0.1, 100
 MAX_GRADIENT_NORM = 1.0
 
 # Queries of each attention level that are looked at in a step.
-_QUERIES = 256
+_QUERIES = 128
 
 
 class Lesson(ABC):

@@ -16,7 +16,9 @@ class Truth:
     target_state: Tensor
     """[k B, 14]"""
     reference_coordinates: Tensor
-    """Where the content of each cell lies in the neutral picture, [k B, 2, n, n]; also the reference's."""
+    """What each cell shows: points [k B, 2 or more, n, n] that are equal for the same content; also the reference's.
+
+    The first two are its place in the neutral picture, in -1..1."""
     target_coordinates: Tensor
 
 

@@ -62,7 +62,11 @@ DRIVER = Speech("en-us+m7", "I turn my head, I blink, and they follow me.", rate
 DRIVING, DRIVER_SIZE = 15, 256
 
 SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("id", "image", "audio", "driver", "motion_from", "language", "title")]
+    [
+        *((name, pa.string()) for name in ("id", "image", "audio", "driver", "motion_from")),
+        ("crop", pa.bool_()),
+        *((name, pa.string()) for name in ("language", "title")),
+    ]
 )
 ROWS = (
     ("ana-english", "demo/ana.png", "demo/english.wav", None, None, "en", "Ana speaks English"),
@@ -114,7 +118,9 @@ def write_driver(path: Path, performance: Performance) -> None:
 
 def write_manifest(path: Path) -> None:
     """Write the manifest; its URIs are relative to its own folder."""
-    rows = [dict(zip(SCHEMA.names, row, strict=True)) for row in ROWS]
+    # Avatars fill their pictures as a crop does.
+    names = [name for name in SCHEMA.names if name != "crop"]
+    rows = [dict(zip(names, row, strict=True)) | {"crop": False} for row in ROWS]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 

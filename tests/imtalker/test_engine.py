@@ -25,6 +25,7 @@ CONFIGS = {
     "heads and window": replace(SMALL, num_heads=4, window_size=8),
     "one level attends": replace(SMALL, swin_res_threshold=16),
     "no resampler": replace(SMALL, swin_res_threshold=64, motion_levels=3),
+    "windows earlier": replace(SMALL, swin_res_threshold=64, motion_levels=3, synthesis_threshold=16),
 }
 
 

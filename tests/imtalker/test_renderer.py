@@ -158,8 +158,9 @@ def test_published_options_meet_the_golden_vectors() -> None:
         replace(SMALL, resolution=128, channels=(32, 24, 16, 8), motion_encoder_channels=(8, 8, 16, 16)),
         replace(SMALL, num_heads=4, window_size=8),
         replace(SMALL, swin_res_threshold=64, motion_levels=3),  # every level attends
+        replace(SMALL, swin_res_threshold=64, motion_levels=3, synthesis_threshold=16),
     ],
-    ids=["small", "one level more", "heads and window", "no resampler"],
+    ids=["small", "one level more", "heads and window", "no resampler", "windows earlier"],
 )
 def test_other_sizes_work_by_config_alone(config: RendererConfig) -> None:
     renderer = seeded_renderer(config, seed=3)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, mix, shaded
+from imtalker.avatars.canvas import Canvas, Layer, mix, shaded
 from imtalker.avatars.face import Face
 from imtalker.avatars.identity import CLOTHES
 from imtalker.avatars.pose import Point
@@ -32,7 +32,7 @@ def paint_body(canvas: Canvas, face: Face) -> None:
     bare = union(throat, ellipse(x, y - 0.89, 0.50, 0.24), 0.16)
     shadow = smoothstep(face.edge, 0.16, -0.02) * (0.4 + 0.1 * looks.blush)
     light = 0.97 - shadow - 0.10 * smoothstep(neck[0].abs(), 0.5 * width, 1.1 * width)
-    canvas.paint(cover(bare, pixel), shaded(looks.skin, light), neck)
+    canvas.paint(cover(bare, pixel), shaded(looks.skin, light), neck, Layer.NECK)
 
     cloth = superellipse(x, torch.minimum(y, x.new_tensor(_SHOULDERS)) - _SHOULDERS, looks.shoulders, 0.68, 2.5)
     colour = torch.zeros_like(x)[:, None]
@@ -45,7 +45,7 @@ def paint_body(canvas: Canvas, face: Face) -> None:
         light = 1.02 - 0.16 * smoothstep(garment.hole, 0.05, 0.0) - 0.25 * garment.seams
         colour = colour + own[:, None] * shaded(fabric, light)
     light = 1.04 - 0.10 * smoothstep(cloth, -0.12, 0.0) - 0.12 * smoothstep(face.edge, 0.22, 0.0) - 0.05 * x
-    canvas.paint(alpha, shaded(colour, light), (x, y))
+    canvas.paint(alpha, shaded(colour, light), (x, y), Layer.CLOTHES)
 
 
 def _neck_point(face: Face) -> Point:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, mix, shaded, solid
+from imtalker.avatars.canvas import Canvas, Layer, mix, shaded, solid
 from imtalker.avatars.face import EYE_LINE, Face
 from imtalker.avatars.identity import Looks
 from imtalker.avatars.pose import Point, Pose
@@ -80,7 +80,7 @@ class Eyes:
         canvas.mark(lid, (u, v - (y - open_top)))
 
         white = 0.985 - 0.30 * smoothstep(y - top, 0.045, 0.0) - 0.10 * s * s
-        canvas.paint(opening, white[:, None] * solid(white, 0.985, 0.985, 1.0), (u, v))
+        canvas.paint(opening, white[:, None] * solid(white, 0.985, 0.985, 1.0), (u, v), Layer.EYE)
         self._paint_iris(canvas, opening)
 
         thick = 0.010 + 0.010 * looks.lashes
@@ -110,7 +110,8 @@ class Eyes:
         light = 0.95 + 0.75 * smoothstep(dy, -0.4 * radius, 1.2 * radius) - 0.55 * smoothstep(iris, -0.016, 0.0)
         light = light - 0.45 * smoothstep(dy, -0.1 * radius, -radius)
         u, v = self.face.front
-        canvas.paint(opening * cover(iris, pixel), shaded(looks.iris, light), (u - gaze_x, v - gaze_y))
+        source = u - gaze_x, v - gaze_y
+        canvas.paint(opening * cover(iris, pixel), shaded(looks.iris, light), source, Layer.EYE)
         canvas.paint(opening * cover(iris + 0.53 * radius, pixel), solid(looks.iris, 0.05, 0.05, 0.05))
         gleam = cover(circle(dx + 0.36 * radius, dy + 0.38 * radius, 0.27 * radius), pixel)
         gleam = torch.maximum(gleam, 0.55 * glow(dx - 0.36 * radius, dy - 0.40 * radius, 0.018, 0.014))

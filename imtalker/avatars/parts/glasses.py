@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imtalker.avatars.canvas import Canvas
+from imtalker.avatars.canvas import Canvas, Layer
 from imtalker.avatars.face import EYE_LINE, Face
 from imtalker.avatars.identity import GLASSES, Looks
 from imtalker.avatars.shapes import Field, Number, box, circle, cover, segment, smoothstep
@@ -50,4 +50,4 @@ def paint_glasses(canvas: Canvas, face: Face) -> None:
     canvas.paint((0.05 + 0.09 * stripe) * lens, torch.ones_like(looks.skin))
     canvas.darken(0.16 * worn * cover(ring.abs() - 0.02, 0.05) * cover(face.edge, pixel))
     light = 1.0 + 0.35 * smoothstep(down, 0.0, -radius)
-    canvas.paint(cover(frame, pixel) * worn, looks.glasses_colour * light[:, None], source)
+    canvas.paint(cover(frame, pixel) * worn, looks.glasses_colour * light[:, None], source, Layer.GLASSES)

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, shaded
+from imtalker.avatars.canvas import Canvas, Layer, shaded
 from imtalker.avatars.face import Face
 from imtalker.avatars.identity import HAIR_STYLES
 from imtalker.avatars.parts.head import ear_point
@@ -106,7 +106,9 @@ class Hair:
     def paint_back(self, canvas: Canvas) -> None:
         """What lies behind neck and head: the far side of the head's hair, long hair, a bun, a tail."""
         style, looks, pose = self._style, self.face.looks, self.face.pose
-        canvas.paint(cover(self._cap, self.pixel) * style["amount"], looks.hair_colour * 0.72, self.face.skull)
+        canvas.paint(
+            cover(self._cap, self.pixel) * style["amount"], looks.hair_colour * 0.72, self.face.skull, Layer.BACK_HAIR
+        )
         if not looks.kinds("hair_style") & _HANGING:
             return
         x, y = source = pose.to_sheet(*self.face.head, *_BEHIND)
@@ -123,7 +125,7 @@ class Hair:
         alpha = torch.maximum(alpha, cover(tail, self.pixel) * style["tail"])
         light = 0.74 + 0.10 * self._strands(x, y) - 0.12 * smoothstep(y, 0.0, 0.9)
         light = light + 0.14 * (style["bun"] + style["tail"] > 0)
-        canvas.paint(alpha, shaded(looks.hair_colour, light), source)
+        canvas.paint(alpha, shaded(looks.hair_colour, light), source, Layer.BACK_HAIR)
 
     def paint_front(self, canvas: Canvas) -> None:
         """What lies on the head, and its shadow on the forehead."""
@@ -139,7 +141,8 @@ class Hair:
         gloss = glow(ring, 0 * ring, 0.13, 1.0) * smoothstep(y, 0.0, -0.3)
         light = 0.98 + 0.11 * strands - 0.20 * smoothstep(hair, -0.05, 0.0) - 0.14 * smoothstep(y, -0.2, 0.7)
         light = light + gloss * (0.30 + 0.25 * strands) * (1 - 0.6 * (style["curl"] > 0)) - 0.05 * x
-        canvas.paint(cover(hair, self.pixel) * style["amount"], shaded(looks.hair_colour, light), self._source(ball))
+        alpha = cover(hair, self.pixel) * style["amount"]
+        canvas.paint(alpha, shaded(looks.hair_colour, light), self._source(ball), Layer.HAIR)
 
     def _source(self, ball: Point) -> Point:
         """Where the hair's content comes from: what turns into view at the rim comes from the rim."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from imtalker.avatars.canvas import Canvas, mix, shaded, solid
+from imtalker.avatars.canvas import Canvas, Layer, mix, shaded, solid
 from imtalker.avatars.face import LIPS, Face
 from imtalker.avatars.identity import Looks
 from imtalker.avatars.pose import JAW_DROP, Pose
@@ -122,7 +122,8 @@ class Mouth:
         x, y, s = self.x, self.y, self.s
         rest_line = self._rest.line(s) + self.face.mouth_line
         depth = 0.75 + 0.35 * smoothstep(y, top, bottom)
-        canvas.paint(gap, shaded(solid(looks.skin, 0.30, 0.09, 0.10), depth), (s * looks.mouth_size, rest_line + 0 * y))
+        source = s * looks.mouth_size, rest_line + 0 * y
+        canvas.paint(gap, shaded(solid(looks.skin, 0.30, 0.09, 0.10), depth), source, Layer.MOUTH)
 
         tongue = ellipse(x, y - lips.height * 0.78, 0.62 * lips.half_width, 0.36 * lips.height + 1e-3)
         light = 1.0 - 0.22 * glow(x, y - lips.height * 0.5, 0.014, 0.2) - 0.25 * smoothstep(y, 0.09, 0.02)

