@@ -24,7 +24,7 @@ from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.picture_data import AvatarPictures, PictureData, placed
 from imtalker.training.pictures import PictureBatch
 from imtalker.training.renderer import RendererTrainer, RendererWeights, predict
-from imtalker.training.schedule import scheduled
+from imtalker.training.schedule import fading, scheduled
 from imtalker.training.share import ALONE, Share
 
 WEIGHTS = "renderer.safetensors"
@@ -62,8 +62,8 @@ class RendererRun:
     )
     helped: int = 6000
     guided: int = 0
-    """Steps over which the transfer is shown the true source of each cell: it alone in the first half, then less and
-    less. As long as its own attention has no part in the pictures a step takes half the time."""
+    """Steps over which the transfer is shown the true source of each cell: it alone for three quarters of them, then
+    less and less. Steps in which its own attention has no part in the pictures are cheap."""
     norms: bool = True
     """See `imtalker.training.norms`."""
     codes_first: int = 0
@@ -179,7 +179,7 @@ def train_renderer(
 
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
-        trainer.guidance = min(1.0, 2 * max(0.0, 1 - step / run.guided)) if run.guided else 0.0
+        trainer.guidance = fading(step, run.guided)
         left = max(0.0, 1 - step / run.helped)
         trainer.weights = replace(run.weights, routing=left * run.weights.routing, readout=left * run.weights.readout)
 
