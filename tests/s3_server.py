@@ -123,6 +123,8 @@ def _process(binary: Path, data: Path, ports: dict[str, int], server: S3Server) 
         "-s3.port.lance=0",
         "-webdav=false",
         "-volume.preStopSeconds=0",
+        # Every bucket takes a volume of its own; by default a small disk ends them after some sixty.
+        "-volume.max=10000",
         "-admin.ui=false",
         "-master.telemetry=false",
     ]
