@@ -142,10 +142,10 @@ def _groups(seed: int, groups: int, states: int, size: int, world: World) -> Ite
         yield (
             torch.stack([(one.image * 255).round().byte() for one in shown]),
             torch.stack([((one.eyes + one.mouth).clamp(0, 1)[:, 0] * 255).round().byte() for one in shown]),
-            torch.stack([_places(one)[..., middle, middle].half() for one in shown]),
+            torch.stack([_content(one)[..., middle, middle].half() for one in shown]),
             values,
         )
 
 
-def _places(shown: Rendering) -> Tensor:
+def _content(shown: Rendering) -> Tensor:
     return torch.cat([shown.coordinates, _LAYERS_APART * shown.layers], 1)

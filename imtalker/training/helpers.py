@@ -89,13 +89,14 @@ def guided_transfer(
     truth instead of the best match. At strength 1 the transfer's own attention is not computed, and hidden cells get
     the content most like theirs.
     """
+    known = true_places(truth, (maps.shape[-1] for maps in driving))
     aligned: list[Tensor] = []
     best: Tensor | None = None
     for i, level in enumerate(transfer):
         if isinstance(level, CrossAttentionLevel):
             attention, side = level.block_efc, driving[i].shape[-1]
             query, values = to_tokens(driving[i]), source.values[i]
-            places = true_places(truth, side)
+            places = known[side]
             found, best = _sampled(values, places.points), places.nearest
             if strength < 1:
                 q = attention.split(attention.q_proj(query))

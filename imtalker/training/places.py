@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -39,16 +40,29 @@ def true_weights(truth: Truth, side: int, queries: Tensor) -> tuple[Tensor, Tens
     return _bell(torch.cdist(target[:, queries], source) * (side / 2))
 
 
-def true_places(truth: Truth, side: int) -> Places:
-    """Where the content of every cell of a map of ``side`` x ``side`` lies: the means of the bells of `true_weights`.
+def true_places(truth: Truth, sides: Iterable[int]) -> dict[int, Places]:
+    """Where the content of every cell lies in maps of some ``sides``: the means of the bells of `true_weights`.
 
     Cells of maps larger than 32 x 32 are sought around the place of the cell of 32 x 32 that they belong to.
     """
+    wanted = list(sides)
+    fine = [side for side in wanted if side > _COMPARED]
+    compared = {side: _compared(truth, side) for side in {*wanted, *([_COMPARED] if fine else [])} - {*fine}}
+    sought = {side: _sought(truth, side, compared[_COMPARED].nearest) for side in fine}
+    return compared | sought
+
+
+def _compared(truth: Truth, side: int) -> Places:
+    """Each cell is compared with all of the source's."""
     target, source = _shows(truth, side)
-    if side <= _COMPARED:
-        weights, shown = _bell(torch.cdist(target, source) * (side / 2))
-        return Places(weights @ _middles(side, weights), weights.argmax(-1), shown)
-    candidates = _candidates(true_places(truth, _COMPARED).nearest, side)
+    weights, shown = _bell(torch.cdist(target, source) * (side / 2))
+    return Places(weights @ _middles(side, weights), weights.argmax(-1), shown)
+
+
+def _sought(truth: Truth, side: int, parents: Tensor) -> Places:
+    """Each cell is compared with those around where its parent, of 32 x 32, found its content."""
+    target, source = _shows(truth, side)
+    candidates = _candidates(parents, side)
     apart = _taken(source, candidates) - target[:, :, None]
     weights, shown = _bell(apart.norm(dim=-1) * (side / 2))
     nearest = candidates.gather(2, weights.argmax(-1, keepdim=True))[..., 0]

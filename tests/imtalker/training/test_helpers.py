@@ -184,10 +184,9 @@ def test_a_transfer_that_is_shown_all_takes_every_cell_from_its_true_place() -> 
         if isinstance(transfer, CrossAttentionLevel):
             wanted = to_map(transfer.block_efc.join(source.values[level]), side)
             # The mean of a bell at the rim lies a little inside.
-            found, half[level], own[level], wanted = (
-                x[..., 1:-1, 1:-1] for x in (found, half[level], own[level], wanted)
-            )
-            torch.testing.assert_close(half[level], (own[level] + wanted) / 2, atol=1e-5, rtol=1e-4)
+            inner = (..., slice(1, -1), slice(1, -1))
+            found, wanted = found[inner], wanted[inner]
+            torch.testing.assert_close(half[level][inner], (own[level][inner] + wanted) / 2, atol=1e-5, rtol=1e-4)
         else:
             cells = source.pooled[fine].unflatten(2, (SMALL.swin_res_threshold // 2,) * 2)
             wanted = nn.functional.interpolate(cells, size=side)
@@ -197,3 +196,15 @@ def test_a_transfer_that_is_shown_all_takes_every_cell_from_its_true_place() -> 
             fine += 1
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
     assert fine
+
+
+@torch.no_grad()
+def test_the_truth_alone_gives_hidden_cells_what_is_most_like_them() -> None:
+    """All content lies beyond the lower right corner: every cell gets the corner's."""
+    torch.manual_seed(0)
+    renderer = Renderer(SMALL).eval()
+    driving, source = prepared(renderer)
+    told = guided_transfer(renderer.imt, driving, source, truth(grid() + 9, grid()), 1.0, draw())
+    for level, found in enumerate(told[: renderer.imt.attention_levels]):
+        corner = renderer.imt[level].block_efc.join(source.values[level][:, :, -1:])
+        torch.testing.assert_close(found.flatten(2), corner.transpose(1, 2).expand(-1, -1, found.shape[-1] ** 2))

@@ -30,7 +30,7 @@ def test_shifted_content_lies_where_it_was(side: int, cells: float) -> None:
     """The target shows everything further right: in coarse maps and in fine ones, and between cells."""
     cells = cells * side / 64
     shift = torch.tensor([2 * cells / side, 0.0])[None, :, None, None]
-    places = true_places(truth(grid(128) - shift, grid(128)), side)
+    places = true_places(truth(grid(128) - shift, grid(128)), [side])[side]
     points = places.points.unflatten(1, (side, side)).permute(0, 3, 1, 2)
     edge = 2 + int(abs(cells))
     inside = slice(edge, side - edge)
@@ -45,7 +45,7 @@ def test_fine_maps_agree_with_comparing_all_cells() -> None:
     states[1, STATE_FIELDS.index("yaw")], states[1, STATE_FIELDS.index("pitch")] = 0.25, -0.1
     shown = torch.cat([(drawn := render(draw_identity(3), states, 128, device="cpu")).coordinates, drawn.layers], 1)
     known = truth(shown[1:, :, 1::2, 1::2], shown[:1, :, 1::2, 1::2])
-    places = true_places(known, 64)
+    places = true_places(known, [64])[64]
     weights, visible = true_weights(known, 64, torch.arange(64 * 64))
     both = (places.shown * visible).bool()
     assert (places.shown == visible).float().mean() > 0.98
@@ -60,14 +60,14 @@ def test_a_background_that_a_head_uncovers_is_not_taken_from_the_head() -> None:
     shown = torch.cat([drawn.coordinates, 4.0 * drawn.layers], 1)[..., 2::4, 2::4]
     known = truth(shown[1:], shown[:1])
     source, target = (shown[i, 2].flatten() / 4 for i in (0, 1))
-    places = true_places(known, 32)
+    places = true_places(known, [32])[32]
     visible = places.shown[0].bool()
     assert torch.equal(source[places.nearest[0]][visible], target[visible])
-    flat = true_places(truth(shown[1:, :2], shown[:1, :2]), 32)
+    flat = true_places(truth(shown[1:, :2], shown[:1, :2]), [32])[32]
     mixed = source[flat.nearest[0]] != target
     assert (target[mixed] == Layer.BACKGROUND).sum() > 10
 
 
 def test_geometry_that_is_too_coarse_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 64 x 64 places, found 32"):
-        true_places(truth(grid(32), grid(32)), 64)
+        true_places(truth(grid(32), grid(32)), [64])
