@@ -17,6 +17,7 @@ from imtalker.renderer.transfer import SourceMaps
 from imtalker.training.discriminator import TwoScales
 from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss
 from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss
+from imtalker.training.norms import keep_statistics
 from imtalker.training.pictures import PictureBatch
 
 BETAS = (0.5, 0.999)
@@ -123,6 +124,8 @@ class RendererTrainer:
         self.weights = weights or RendererWeights()
         self.guidance = 0.0
         """How far the transfer is shown the truth from the next step on, 0..1."""
+        self.norms_learn = True
+        """Whether batch norms use the statistics of each batch, and learn them, from the next step on."""
         self.steps = 0
         self._device = next(renderer.parameters()).device
         self._precision = precision
@@ -149,6 +152,8 @@ class RendererTrainer:
         """
         self.renderer.train()
         self.renderer.latent_token_encoder.train(not self._codes_fixed)
+        if not self.norms_learn:
+            keep_statistics(self.renderer)
         self.discriminator.train()
         terms: dict[str, float] = {}
 

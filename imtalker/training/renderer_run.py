@@ -66,6 +66,8 @@ class RendererRun:
     less and less. Steps in which its own attention has no part in the pictures are cheap."""
     norms: bool = True
     """See `imtalker.training.norms`."""
+    norms_learn: int = 2000
+    """Steps after which they keep their statistics."""
     codes_first: int = 0
     """Steps in which the motion encoder alone learns, before the run's own; see `imtalker.training.lessons`."""
     codes_rate: float = 1e-3
@@ -180,6 +182,7 @@ def train_renderer(
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
         trainer.guidance = fading(step, run.guided)
+        trainer.norms_learn = step < run.norms_learn
         left = max(0.0, 1 - step / run.helped)
         trainer.weights = replace(run.weights, routing=left * run.weights.routing, readout=left * run.weights.readout)
 

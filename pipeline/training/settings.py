@@ -113,6 +113,7 @@ class RendererSettings(TrainingSettings):
     routes_first: int = Field(0, ge=0, description="steps after those in which the routing alone learns")
     routes_rate: float = Field(1e-3, gt=0, description="their learning rate")
     norms: bool = Field(True, description="batch norms while training, folded away in the weights; not with start")
+    norms_learn: int = Field(2000, ge=0, description="steps after which the norms keep their statistics")
     discriminator_width: int = Field(64, ge=1, description="most channels of the adversary; 512 as published")
     vgg: Path | None = Field(None, description="VGG-19 of torchvision (vgg19-*.pth) for the perceptual loss")
     avatars: AvatarSettings = AvatarSettings()

@@ -112,6 +112,7 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         routes_first=settings.routes_first,
         routes_rate=settings.routes_rate,
         norms=settings.norms,
+        norms_learn=settings.norms_learn,
         average=settings.average,
         precision=settings.precision,
         world=avatars.world,

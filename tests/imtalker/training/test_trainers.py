@@ -124,6 +124,23 @@ def test_fixed_codes_stay_as_they_are() -> None:
     assert moved == {"dense_feature_encoder", "latent_token_decoder", "frame_decoder", "adapt", "imt"}
 
 
+def test_norms_that_keep_their_statistics_see_no_neighbours() -> None:
+    """What a step sees is what the finished renderer gives."""
+    renderer = Renderer(SMALL)
+    add_norms(renderer)
+    trainer = RendererTrainer(renderer, TwoScales(SIZE, widest=16), PerceptualLoss(Structure()))
+    trainer.step([pictures(0)])
+    for learns in (True, False):
+        before = {name: value.clone() for name, value in renderer.named_buffers() if "running" in name}
+        with torch.no_grad():
+            finished = training.predict(renderer.eval(), pictures(1)).frames
+        trainer.norms_learn = learns
+        found = trainer.step([pictures(1)])["pixels"]
+        assert before
+        assert same(before, {name: renderer.state_dict()[name] for name in before}) is not learns
+        assert (found == pytest.approx((finished - pictures(1).target).abs().mean().item(), rel=1e-4)) is not learns
+
+
 def test_autocast_trains_in_half_precision() -> None:
     trainer = renderer_trainer(precision=torch.bfloat16)
     terms = trainer.step([pictures(0)])
