@@ -95,7 +95,17 @@ def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any
     return replace(summary, output=output, results=None)
 
 
-_OF_MEASURING = ("metrics", "gates", "storage_options", "resources", "device", "limits", "retries", "weights")
+_OF_MEASURING = (
+    "metrics",
+    "metric_weights",
+    "gates",
+    "storage_options",
+    "resources",
+    "device",
+    "limits",
+    "retries",
+    "weights",
+)
 """Settings of a job that measuring a finished run takes over from it; all others are the run's."""
 
 

@@ -108,13 +108,19 @@ class Resources(Settings):
     render: RenderResources = RenderResources()
 
 
+class MetricWeights(Settings):
+    """Files of networks that only measure; nothing of them is fetched."""
+
+    syncnet: str | None = Field(None, description="syncnet_v2.model, for lse_c and lse_d; a path on every worker")
+
+
 class RunSettings(Settings):
     """Everything that shapes a run except the manifest and where the output goes.
 
     A manifest row's own columns (``seed``, ``cfg_scale``, ``nfe``, ``crop``, ``motion_from``) win over these.
     """
 
-    model: str = Field("imtalker", description="preset: imtalker, imtalker-tiny")
+    model: str = Field("imtalker", description="preset: imtalker, imtalker-demo, imtalker-tiny")
     weights: dict[str, str] = Field(
         default_factory=dict,
         description="paths of weights: renderer, generator, wav2vec2; else the model store",
@@ -163,6 +169,7 @@ class RunSettings(Settings):
     metrics: Level = Field(
         "basic", description="off, basic, or full: curves too, at the cost of encoding every frame again"
     )
+    metric_weights: MetricWeights = MetricWeights()
     gates: dict[str, Gate] = Field(default_factory=dict, description="bounds of metrics, over the default ones")
     # output, limits, machines
     video: VideoSettings = VideoSettings()

@@ -22,6 +22,7 @@ from pipeline.execute import Context, Executor, lost, through
 from pipeline.forecast import announced
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
+from pipeline.metrics.experts import given_weights
 from pipeline.parts import Joining
 from pipeline.plan import Plan, make_plan, problem_fingerprint
 from pipeline.price import Price
@@ -43,7 +44,8 @@ from pipeline.weights import FEATURE_PARTS, PARTS, ensure
 
 
 def prepare(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
-    """Make sure of the weights and say what the model is. Raises CannotRun for weights that are missing."""
+    """Make sure of the weights and say what the model is. Raises CannotRun for weights that can't be used."""
+    given_weights(settings)
     parts = FEATURE_PARTS if features_only else PARTS
     ensure(settings.model, settings.weights, download=settings.download, parts=parts)
     return talker.info(settings, features_only=features_only)

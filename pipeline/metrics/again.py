@@ -21,7 +21,8 @@ from pipeline.errors import CannotRun
 from pipeline.execute import Context, Executor, lost, through
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
-from pipeline.metrics.catalogue import METRICS, VERSION
+from pipeline.metrics.catalogue import METRICS, VERSION, Values
+from pipeline.metrics.experts import given_weights
 from pipeline.metrics.gates import gates_of
 from pipeline.metrics.verdict import judged
 from pipeline.progress import RunProgress
@@ -87,6 +88,7 @@ def measure_again(
     """
     if settings.metrics == "off":
         raise CannotRun("metrics: off measures nothing; give --metrics basic or full")
+    weights = given_weights(settings)
     store = Store(output, settings.storage_options, settings.retries)
     with leased(store) as lease:
         index = RecordIndex(store)
@@ -95,7 +97,7 @@ def measure_again(
         for key, record in index.records():
             if record.video is not None:
                 found.items += 1
-                if every or _is_missing(record, settings):
+                if every or _is_missing(record, settings, weights):
                     wanted.append(MeasureTask(key=key, fence=lease.token))
         found.had_metrics = found.items - len(wanted)
         if wanted:
@@ -108,10 +110,11 @@ def measure_again(
     return found
 
 
-def _is_missing(record: Record, settings: RunSettings) -> bool:
+def _is_missing(record: Record, settings: RunSettings, weights: Values) -> bool:
     known = record.metrics
     too_little = settings.metrics == "full" and known.get("metrics_level") != "full"
-    return known.get("metrics_version") != VERSION or too_little
+    otherwise = any(known.get(name) != value for name, value in weights.items())
+    return known.get("metrics_version") != VERSION or too_little or otherwise
 
 
 def _measure(

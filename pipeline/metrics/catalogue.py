@@ -58,6 +58,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("code_distance", "double", "code units", "lower"),
     Metric("identity_distance", "double", "", "lower"),
     Metric("identity_worst", "double", "", "lower"),
+    Metric("lse_d", "double", "", "lower", "weights"),
+    Metric("lse_c", "double", "", "higher", "weights"),
+    Metric("lse_offset_frames", "int64", "frames", "zero", "weights"),
+    Metric("syncnet_sha256", "string", "", "", "weights"),
     Metric("audio_correlation", "double", "", "one"),
     Metric("audio_level_db", "double", "dB", "zero"),
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.metrics import codes
 from pipeline.metrics.catalogue import VERSION, Level, Values
+from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, longest_run
 from pipeline.metrics.sound import end_gap_s, preserved
 from pipeline.metrics.speech import Speech
@@ -53,7 +54,7 @@ class ItemMeter:
     """Takes an item's frames in order; see `PixelMeter` on memory.
 
     ``inspect`` is asked for the codes of every `ENCODED_EVERY`-th frame, at ``level`` full for all; None leaves out
-    what is made of them.
+    what is made of them. ``lse`` is None without SyncNet's weights.
     """
 
     asked: Asked
@@ -61,6 +62,7 @@ class ItemMeter:
     level: Level = "basic"
     inspect: Inspect | None = None
     origin: Origin = "frames"
+    lse: LseMeter | None = None
     pixels: PixelMeter = field(init=False)
     seconds: float = 0.0
     _codes: list[np.ndarray] = field(default_factory=list)
@@ -75,6 +77,8 @@ class ItemMeter:
         started = time.perf_counter()
         first = len(self.pixels)
         self.pixels.add(frames)
+        if self.lse is not None:
+            self.lse.add(frames)
         if self.inspect is not None:
             chosen = [index for index in range(len(frames)) if self._is_checked(first + index)]
             if chosen:
@@ -94,6 +98,8 @@ class ItemMeter:
         if len(self.pixels):
             found |= self._of_pixels() | self._of_codes()
             found |= self._of_sound(recording, heard)
+        if self.lse is not None:
+            found |= self.lse.values(recording)
         self.seconds += time.perf_counter() - started
         found["metrics_s"] = self.seconds
         return {name: _plain(value) for name, value in found.items()}

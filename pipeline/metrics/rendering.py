@@ -16,7 +16,9 @@ from pipeline.config import RunSettings
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader
 from pipeline.metrics.catalogue import Values
+from pipeline.metrics.experts import lip_sync_expert
 from pipeline.metrics.item import Asked, Inspect, ItemMeter, Origin, Source
+from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.regions import FRAMED_FACE, Box
 from pipeline.storage import Store
@@ -37,6 +39,7 @@ class RenderMetrics:
     def __init__(self, settings: RunSettings, info: TalkerInfo, media: MediaReader, talker: Talker | None) -> None:
         self._settings, self._info, self._media = settings, info, media
         self.inspect: Inspect | None = None if talker is None else talker.inspect
+        self._expert = lip_sync_expert(settings)
 
     def source(self, picture: Arrays) -> Source | None:
         """What is to be known of a portrait, of what the crop stage keeps of it; None where nothing is measured."""
@@ -57,8 +60,12 @@ class RenderMetrics:
         """Begin to measure an item by its rendered frames or by those of its video; not at all without ``source``."""
         asked = self.asked(task.frames or 0, motion, with_windows=task.mode == "audio")
         level = self._settings.metrics
-        meter = None if source is None else ItemMeter(asked, source, level, self.inspect, origin)
+        meter = None if source is None else self.meter(asked, source, origin)
         return Watch(meter, self._settings, self._media, wanted=level != "off")
+
+    def meter(self, asked: Asked, source: Source, origin: Origin) -> ItemMeter:
+        lse = None if self._expert is None else LseMeter(self._expert, source.look.face)
+        return ItemMeter(asked, source, self._settings.metrics, self.inspect, origin, lse)
 
     def asked(self, frames: int, motion: Arrays | None, *, with_windows: bool) -> Asked:
         """What a video should be; of motion in several arrays the first counts."""

@@ -81,7 +81,7 @@ class MeasureStage(Stage[MeasureTask]):
         for batch in stored_frames(path):
             if meter is None:
                 known = source or Source(SourceLook.of(batch[0]))
-                meter = ItemMeter(asked, known, self.settings.metrics, eyes.inspect, "video")
+                meter = eyes.meter(asked, known, "video")
             meter.add(batch)
         if meter is None:
             raise _changed(record.id, "has no pictures")

@@ -23,6 +23,7 @@ from imtalker.engine.source import PreparedSource
 from imtalker.presets import Preset, build_seeded, find_preset
 from imtalker.safetensors_files import read_config, tensors_sha256
 from pipeline.config import RunSettings
+from pipeline.device import pick_device
 from pipeline.errors import CannotRun
 from pipeline.fingerprint import digest
 from pipeline.talker import Arrays, MotionRequest, TalkerInfo, Uses
@@ -70,15 +71,6 @@ def info(settings: RunSettings, *, features_only: bool = False) -> TalkerInfo:
 def load(settings: RunSettings, info: TalkerInfo) -> IMTalker:
     """Raises CannotRun for a device that is not there. Networks are loaded when first used."""
     return IMTalker(find_preset(settings.model), settings, info)
-
-
-def pick_device(wanted: str) -> torch.device:
-    """The device for ``auto``, ``cpu`` or ``cuda``; raises CannotRun when it is not there."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise CannotRun("device: cuda was asked for, but torch sees no GPU; use device: auto or cpu")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
 
 
 class IMTalker:

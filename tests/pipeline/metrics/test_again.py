@@ -10,13 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 
+from imtalker.files import file_sha256
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.execute import in_process
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
 from pipeline.metrics.again import MeasureSummary, last_settings, measure_again
+from pipeline.metrics.lse import expert
+from pipeline.metrics.syncnet import SyncNet
 from pipeline.progress import RunProgress
 from pipeline.stages import measure, render
 from pipeline.storage import Store
@@ -105,6 +109,24 @@ def test_other_gates_judge_without_measuring_and_back(finished: Path) -> None:
     assert (mild.failed_quality, mild.exit_code) == (0, 0)
     assert [row["status"] for row in rows(finished).values()] == ["ok", "ok", "failed"]
     assert json.loads((finished / "run.json").read_text())["summary"]["ok"] == 2
+
+
+def test_syncnets_weights_add_its_measures_and_are_remembered(finished: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    again(finished)
+    assert rows(finished)["a"]["lse_d"] is None
+    weights = tmp_path / "syncnet_v2.model"
+    torch.save(SyncNet().state_dict(), weights)
+    named = {"metric_weights": {"syncnet": str(weights)}}
+    assert again(finished, **named).measured == 2
+    row = rows(finished)["a"]
+    assert row["syncnet_sha256"] == file_sha256(weights)
+    assert row["lse_d"] > 0 and row["lse_c"] >= 0 and abs(row["lse_offset_frames"]) <= 15
+    assert again(finished, **named).measured == 0
+    weights.write_bytes(b"no weights")
+    expert.cache_clear()
+    with pytest.raises(CannotRun, match=r"metric_weights\.syncnet: .*syncnet_v2\.model"):
+        again(finished, **named)
 
 
 def test_without_cache_recording_and_weights_the_rest_is_measured(
