@@ -7,6 +7,7 @@ training and fade; the networks that result are those of the published model.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,16 @@ from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransf
 from imtalker.training.pictures import Truth
 from imtalker.training.places import true_places, true_weights
 
-# Of a state around neutral, what counts as one.
-_UNIT = {"x": 0.03, "y": 0.03, "scale": 0.04, "yaw": 0.3, "pitch": 0.2, "roll": 0.15}
+# Of a state around neutral, what counts as one: about the deviations of `avatar_pictures.draw_states`, so that a head's
+# turns, which are easily seen, don't keep lids, gaze and lips from being learnt.
+_UNIT = {
+    **{"yaw": 0.13, "pitch": 0.06, "roll": 0.05, "x": 0.012, "y": 0.009, "scale": 0.016},
+    **{"gaze_x": 0.2, "gaze_y": 0.11, "blink": 0.35, "brows": 0.47},
+    **{"mouth_open": 0.32, "mouth_width": 0.53, "mouth_round": 0.32, "jaw": 0.27},
+}
+
+# Eyes and mouth are some hundredths of a picture.
+_RARE = 5.0
 
 
 class StateReadout(nn.Module):
@@ -36,11 +45,32 @@ class StateReadout(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.register_buffer("neutral", torch.tensor(NEUTRAL), persistent=False)
-        self.register_buffer("unit", torch.tensor([_UNIT.get(name, 1.0) for name in STATE_FIELDS]), persistent=False)
+        self.register_buffer("unit", torch.tensor([_UNIT[name] for name in STATE_FIELDS]), persistent=False)
 
     def forward(self, codes: Tensor, states: Tensor) -> Tensor:
         """Mean absolute error of the read states, each field in its own unit. states [B, 14]."""
         return (self.linear(codes) - (states - self.neutral) / self.unit).abs().mean()
+
+
+class FaceFinder(nn.Module):
+    """Tells from a network's maps where a picture shows eyes and mouth, and how wrong it is."""
+
+    rare: Tensor
+
+    def __init__(self, channels: Iterable[int]) -> None:
+        """``channels`` of each of the maps."""
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv2d(count, 1, 1) for count in channels)
+        self.register_buffer("rare", torch.tensor(_RARE), persistent=False)
+
+    def forward(self, maps: Iterable[Tensor], masks: Tensor) -> Tensor:
+        """Mean binary cross-entropy; ``maps`` [B, C, r, r] each, ``masks`` [B, 1, R, R] in 0..1."""
+        losses = []
+        for convolution, features in zip(self.convolutions, maps, strict=True):
+            wanted = F.adaptive_avg_pool2d(masks, features.shape[-1])
+            found = convolution(features).float()
+            losses.append(F.binary_cross_entropy_with_logits(found, wanted, pos_weight=self.rare))
+        return torch.stack(losses).mean()
 
 
 def routing_loss(

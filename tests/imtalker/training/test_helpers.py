@@ -146,7 +146,7 @@ def test_a_read_state_is_compared_in_units_of_its_fields() -> None:
     state = torch.tensor(NEUTRAL)[None]
     assert readout(torch.randn(1, 4), state) == 0
     turned = torch.tensor(NEUTRAL)[None].clone()
-    turned[0, STATE_FIELDS.index("yaw")] += 0.3
+    turned[0, STATE_FIELDS.index("yaw")] += 0.13
     assert readout(torch.randn(1, 4), turned).item() == pytest.approx(1 / len(STATE_FIELDS))
 
 
