@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from imtalker.torch_files import CheckpointError
 from pipeline.config import RunSettings
 from pipeline.device import pick_device
 from pipeline.errors import CannotRun
@@ -34,5 +33,5 @@ def _syncnet(settings: RunSettings, device: str) -> Expert | None:
         return None
     try:
         return expert(path, device)
-    except CheckpointError as exc:
+    except CannotRun as exc:
         raise CannotRun(f"metric_weights.syncnet: {exc}") from exc

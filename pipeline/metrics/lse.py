@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imtalker.files import file_sha256
+from pipeline.fetch import file_sha256
 from pipeline.metrics.catalogue import Values
 from pipeline.metrics.mfcc import SAMPLE_RATE, STEPS_PER_S, mfcc
 from pipeline.metrics.regions import Box
@@ -49,7 +49,7 @@ class Expert:
 
 @cache
 def expert(path: str, device: str) -> Expert:
-    """SyncNet with the weights at ``path``; one in a process. Raises CheckpointError for other files."""
+    """SyncNet with the weights at ``path``; one in a process. Raises CannotRun for other files."""
     network = load_syncnet(Path(path)).to(device).requires_grad_(False)
     return Expert(network.see, network.hear, torch.device(device), file_sha256(Path(path)))
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from imtalker.safetensors_files import check_finite, read_safetensors
-from imtalker.torch_files import CheckpointError, listed, read_torch_file
+from pipeline.errors import CannotRun
+from pipeline.weights.tensors import read_tensors
 
 FRAMES = 5
 """Pictures in a window."""
@@ -62,18 +62,16 @@ class SyncNet(nn.Module):
 
 
 def load_syncnet(path: Path) -> SyncNet:
-    """On the CPU, in evaluation mode. Raises CheckpointError for a file that holds something else."""
-    network = SyncNet()
-    found = read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    """On the CPU, in evaluation mode. Raises CannotRun for a file that holds something else."""
+    network, found = SyncNet(), read_tensors(path)
     # Norms count their batches, which nothing here reads and some versions of the file lack.
     expected = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     wrong = [name for name, value in expected.items() if name not in found or found[name].shape != value.shape]
     if wrong:
-        raise CheckpointError(
+        raise CannotRun(
             f"{path} doesn't hold SyncNet as published (syncnet_v2.model): {len(wrong)} tensors are missing or of "
-            f"another shape: {listed(wrong)}"
+            f"another shape, {wrong[0]} the first"
         )
-    check_finite({name: found[name] for name in expected}, str(path))
     network.load_state_dict(found, strict=False)
     return network.eval()
 

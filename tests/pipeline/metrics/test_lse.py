@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from imtalker.torch_files import CheckpointError
+from pipeline.errors import CannotRun
 from pipeline.metrics.lse import MOST_FRAMES, Expert, LseMeter, agreement, cut
 from pipeline.metrics.mfcc import mfcc
 from pipeline.metrics.regions import FRAMED_FACE
@@ -144,5 +144,5 @@ def test_the_network_reads_weights_of_its_shapes_and_no_others(tmp_path: Path) -
         assert read.see(pictures).shape == read.hear(sounds).shape == (2, 1024)
     weights["netfclip.3.weight"] = torch.zeros(512, 512)
     torch.save(weights, tmp_path / "other.model")
-    with pytest.raises(CheckpointError, match=r"doesn't hold SyncNet as published.*netfclip\.3\.weight"):
+    with pytest.raises(CannotRun, match=r"doesn't hold SyncNet as published.*netfclip\.3\.weight"):
         load_syncnet(tmp_path / "other.model")
