@@ -71,6 +71,7 @@ PRESETS: dict[str, Preset] = {
                 dim_identity=128,
                 dim_hidden=128,
                 num_heads=2,
+                window_size=4,
                 # Cells of two pixels: what attention moves by parts of a cell keeps no detail finer than a cell.
                 swin_res_threshold=128,
                 synthesis_threshold=64,

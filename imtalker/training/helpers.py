@@ -1,4 +1,4 @@
-"""Losses that pictures with known geometry allow: where features come from, and what a motion code says.
+"""What pictures with known geometry allow: losses that tell where features come from, and transfers that are told.
 
 The transfer has to learn routing by position before anything else pays. Both losses are for the beginning of a
 training and fade; the networks that result are those of the published model.
@@ -7,49 +7,22 @@ training and fade; the networks that result are those of the published model.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imtalker.avatars import NEUTRAL, STATE_FIELDS
 from imtalker.layers.attention import to_map, to_tokens
 from imtalker.layers.resample import resample
-from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransfer, ResampledLevel, SourceMaps
+from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransfer, SourceMaps
 from imtalker.training.pictures import Truth
-from imtalker.training.places import true_places, true_weights
-
-# Of a state around neutral, what counts as one: about the deviations of `avatar_pictures.draw_states`, so that a head's
-# turns, which are easily seen, don't keep lids, gaze and lips from being learnt.
-_UNIT = {
-    **{"yaw": 0.13, "pitch": 0.06, "roll": 0.05, "x": 0.012, "y": 0.009, "scale": 0.016},
-    **{"gaze_x": 0.2, "gaze_y": 0.11, "blink": 0.35, "brows": 0.47},
-    **{"mouth_open": 0.32, "mouth_width": 0.53, "mouth_round": 0.32, "jaw": 0.27},
-}
+from imtalker.training.places import Places, is_fine, near_cells, near_weights, taken, true_weights
 
 # Eyes and mouth are some hundredths of a picture.
 _RARE = 5.0
-
-
-class StateReadout(nn.Module):
-    """A linear map from motion codes [B, dim_motion] to states, and how wrong it is."""
-
-    neutral: Tensor
-    unit: Tensor
-
-    def __init__(self, dim_motion: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(dim_motion, len(STATE_FIELDS))
-        # What the codes say at first is noise.
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-        self.register_buffer("neutral", torch.tensor(NEUTRAL), persistent=False)
-        self.register_buffer("unit", torch.tensor([_UNIT[name] for name in STATE_FIELDS]), persistent=False)
-
-    def forward(self, codes: Tensor, states: Tensor) -> Tensor:
-        """Mean absolute error of the read states, each field in its own unit. states [B, 14]."""
-        return (self.linear(codes) - (states - self.neutral) / self.unit).abs().mean()
+# A look at few keys is cheap: there are so many for each at all of them.
+_NEAR_QUERIES = 32
 
 
 class FaceFinder(nn.Module):
@@ -78,68 +51,101 @@ def routing_loss(
     driving: list[Tensor],
     source: SourceMaps,
     truth: Truth,
+    places: Mapping[int, Places],
     draw: torch.Generator,
     *,
-    queries: int = 64,
+    queries: int = 32,
 ) -> Tensor:
     """How little the attention levels look at the place in the source that shows a cell's content.
 
     Mean of the divergence (Kullback-Leibler, nats) of the attention weights, which are averaged over heads first, from
-    `true_weights`, for ``queries`` random cells of each level whose content the source shows. driving [B, C, r, r] of
-    the attention levels; source of the same batch.
+    `true_weights`, for ``queries`` random cells of each level; of the fine levels also that among the few cells near
+    the true place, for 32 times as many. Cells whose content the source hides look at what is most like it: something
+    they have to look at. driving [B, C, r, r] of the attention levels; source and `true_places` of the same batch.
     """
     losses = []
     for level, maps, keys in zip(transfer, driving, source.keys, strict=False):
         if not isinstance(level, CrossAttentionLevel):
             break
         side = maps.shape[-1]
-        drawn = torch.randperm(side * side, generator=draw)[:queries].to(maps.device)
-        wanted, shown = true_weights(truth, side, drawn)
-        attention = level.block_efc
-        q = attention.split(attention.q_proj(to_tokens(maps)[:, drawn]))
-        logits = (q @ keys.transpose(2, 3)).float() * q.shape[-1] ** -0.5
-        log_weights = logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
-        apart = F.kl_div(log_weights, wanted, reduction="none").sum(-1)
-        losses.append((apart * shown).sum() / shown.sum().clamp(min=1))
+        order = torch.randperm(side * side, generator=draw).to(maps.device)
+        few, many = order[:queries], order[: _NEAR_QUERIES * queries]
+        q = level.block_efc.split(level.block_efc.q_proj(to_tokens(maps)[:, many]))
+        losses.append(_divergence(q[:, :, : len(few)] @ keys.transpose(2, 3), true_weights(truth, side, few)[0], q))
+        if is_fine(side):
+            cells = near_cells(places[side])[:, many]
+            losses.append(_divergence(_near_logits(q, keys, cells), near_weights(truth, side, cells, many), q))
     return torch.stack(losses).mean()
 
 
-def guided_transfer(
-    transfer: ImplicitMotionTransfer,
-    driving: list[Tensor],
-    source: SourceMaps,
-    truth: Truth,
-    strength: float,
-    draw: torch.Generator,
-) -> list[Tensor]:
-    """`ImplicitMotionTransfer.forward`, drawn towards the truth: what the networks around it learn from meanwhile.
+def told_transfer(transfer: ImplicitMotionTransfer, source: SourceMaps, places: Mapping[int, Places]) -> list[Tensor]:
+    """`ImplicitMotionTransfer.forward` by the truth: every cell takes what lies at the place with its content.
 
-    Where the source shows a cell's content, what lies at its true place has the weight ``strength`` (0..1) and what the
-    transfer's own attention gives has the rest; at the finer levels that many of the cells, drawn at random, follow the
-    truth instead of the best match. At strength 1 the transfer's own attention is not computed, and hidden cells get
-    the content most like theirs.
+    The transfer's own attention is not computed. source and `true_places` of the same batch.
     """
-    known = true_places(truth, (maps.shape[-1] for maps in driving))
+    aligned: list[Tensor] = []
+    best: Tensor | None = None
+    for i, level in enumerate(transfer):
+        if isinstance(level, CrossAttentionLevel):
+            values = source.values[i]
+            side = math.isqrt(values.shape[2])
+            best = places[side].nearest
+            aligned.append(to_map(level.block_efc.join(_sampled(values, places[side].points)), side))
+        else:
+            aligned.append(_resampled(transfer, source, i, best))
+    return aligned
+
+
+def near_transfer(
+    transfer: ImplicitMotionTransfer, driving: list[Tensor], source: SourceMaps, places: Mapping[int, Places]
+) -> list[Tensor]:
+    """`ImplicitMotionTransfer.forward`, the fine levels looking only at the few cells near the true place.
+
+    The attention's own, at a fraction of its cost: what it learns is to tell where between the cells a place is.
+    """
     aligned: list[Tensor] = []
     best: Tensor | None = None
     for i, level in enumerate(transfer):
         if isinstance(level, CrossAttentionLevel):
             attention, side = level.block_efc, driving[i].shape[-1]
-            query, values = to_tokens(driving[i]), source.values[i]
-            places = known[side]
-            found, best = _sampled(values, places.points), places.nearest
-            if strength < 1:
+            keys, values, query = source.keys[i], source.values[i], to_tokens(driving[i])
+            if is_fine(side):
+                cells = near_cells(places[side])
                 q = attention.split(attention.q_proj(query))
-                own = F.scaled_dot_product_attention(q, source.keys[i], values)
-                found = own.lerp(found, (strength * places.shown)[:, None, :, None].to(own.dtype))
-                if i == transfer.attention_levels - 1 and source.pooled:
-                    told = torch.rand(places.shown.shape, generator=draw).to(places.shown.device) < strength
-                    best = torch.where(told & places.shown.bool(), best, attention.best(query, source.keys[i]))
-            aligned.append(to_map(attention.join(found), side))
+                weights = (_near_logits(q, keys, cells) * q.shape[-1] ** -0.5).softmax(-1)
+                mixed = (weights[..., None].to(values.dtype) * _near(values, cells)).sum(3)
+                tokens = attention.join(mixed)
+            else:
+                tokens = attention(query, keys, values)
+            best = places[side].nearest
+            aligned.append(to_map(tokens, side))
         else:
-            assert best is not None and isinstance(level, ResampledLevel)  # noqa: S101  (narrows the type)
-            aligned.append(resample(source.pooled[i - transfer.attention_levels], best, level.ratio))
+            aligned.append(_resampled(transfer, source, i, best))
     return aligned
+
+
+def _divergence(products: Tensor, wanted: Tensor, query: Tensor) -> Tensor:
+    """Of the weights that products of queries and keys [B, heads, n, k] give, from wanted ones [B, n, k]."""
+    logits = products.float() * query.shape[-1] ** -0.5
+    found = logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
+    return F.kl_div(found, wanted, reduction="none").sum(-1).mean()
+
+
+def _near_logits(query: Tensor, keys: Tensor, cells: Tensor) -> Tensor:
+    """Queries [B, heads, n, c] with the keys [B, heads, N, c] of their ``cells`` [B, n, k] -> [B, heads, n, k]."""
+    return (query[..., None, :] * _near(keys, cells)).sum(-1, dtype=torch.float32)
+
+
+def _near(rows: Tensor, cells: Tensor) -> Tensor:
+    """[B, heads, N, c] at ``cells`` [B, n, k] -> [B, heads, n, k, c]."""
+    found = taken(rows.transpose(1, 2).flatten(2), cells)
+    return found.unflatten(3, (rows.shape[1], -1)).permute(0, 3, 1, 2, 4)
+
+
+def _resampled(transfer: ImplicitMotionTransfer, source: SourceMaps, level: int, best: Tensor | None) -> Tensor:
+    ratio = transfer[level].ratio
+    assert best is not None and isinstance(ratio, int)  # noqa: S101  (the coarsest level attends)
+    return resample(source.pooled[level - transfer.attention_levels], best, ratio)
 
 
 def _sampled(values: Tensor, points: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Lessons of parts of the renderer before its training: what pictures with a known truth teach at little cost.
 
-First the motion encoder learns codes that tell an avatar's state, then the transfer learns to route by such codes.
-Neither needs a frame to be rendered. Learnt together with rendering both are drowned by the noise of its gradients: the
+The motion encoder learns codes that tell an avatar's state, and the transfer learns to route by such codes. Neither
+needs a frame to be rendered. Learnt together with rendering both are drowned by the noise of its gradients: the
 attention weight of the true cell did not rise in a thousand steps of rendering, and doubled in 500 of its own.
 """
 
@@ -18,17 +18,16 @@ from torch import Tensor, nn
 from imtalker.layers.attention import to_tokens
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import CrossAttentionLevel, SourceMaps
-from imtalker.training.helpers import FaceFinder, StateReadout, routing_loss
+from imtalker.training.helpers import FaceFinder, routing_loss
 from imtalker.training.pictures import PictureBatch, Truth
+from imtalker.training.places import true_places
 from imtalker.training.renderer import rate_groups
 from imtalker.training.schedule import scheduled
+from imtalker.training.state_codes import StateCodes
 
 _BETAS = (0.9, 0.99)
 _FLOOR, _WARMUP = 0.1, 100
 MAX_GRADIENT_NORM = 1.0
-
-# Queries of each attention level that are looked at in a step.
-_QUERIES = 128
 
 
 class Lesson(ABC):
@@ -51,7 +50,7 @@ class Lesson(ABC):
         self.renderer, self.learning = renderer, learning
         self.steps = 0
         self._planned, self._rate, self._precision = steps, learning_rate, precision
-        self._optimiser = torch.optim.Adam(rate_groups(learning, [], equalised_rate), learning_rate, _BETAS)
+        self._optimiser = torch.optim.Adam(rate_groups(learning, equalised_rate), learning_rate, _BETAS)
 
     @abstractmethod
     def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
@@ -93,45 +92,43 @@ class Lesson(ABC):
 
 
 class CodeLesson(Lesson):
-    """The motion encoder and a linear read-out of its codes learn avatars' states.
+    """The motion encoder learns the codes that tell avatars' states.
 
-    The encoder ends in a mean over the whole picture, in which eyes and lips are little. That its maps must tell where
-    these are teaches it to look at them: without, codes knew nothing of gaze, lids and the mouth's width after 2,000
-    steps; with it, in 500.
+    It ends in a mean over the whole picture, in which eyes and lips are little. That its maps must tell where these are
+    teaches it to look at them: without, codes knew nothing of gaze, lids and the mouth's width after 2,000 steps; with
+    it, in 500.
     """
 
-    term = "readout"
+    term = "codes"
 
-    def __init__(self, renderer: Renderer, readout: StateReadout, **options: Any) -> None:
+    def __init__(self, renderer: Renderer, **options: Any) -> None:
         """``options`` are those of `Lesson`."""
         encoder = renderer.latent_token_encoder
+        device = next(encoder.parameters()).device
         # The two maps before the coarsest.
         self._blocks = list(encoder.res_blocks[-3:-1])
-        finder = FaceFinder(renderer.config.motion_encoder_channels[1:][-3:-1])
-        finder.to(next(encoder.parameters()).device)
-        super().__init__(renderer, nn.ModuleList([encoder, readout, finder]), **options)
-        self._readout, self._finder = readout, finder
+        finder = FaceFinder(renderer.config.motion_encoder_channels[1:][-3:-1]).to(device)
+        super().__init__(renderer, nn.ModuleList([encoder, finder]), **options)
+        self._codes, self._finder = StateCodes(renderer.config.dim_motion).to(device), finder
 
     def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
         with _outputs(self._blocks) as maps:
             codes = self.renderer.encode_motion(torch.cat([batch.reference, batch.target]))
-        error: Tensor = self._readout(codes.float(), torch.cat([truth.reference_state, truth.target_state]))
+        error = self._codes.error(codes.float(), torch.cat([truth.reference_state, truth.target_state]))
         if batch.face is None:
             return error
         return error + self._finder([found[len(batch.reference) :] for found in maps], batch.face)
 
     def state_dict(self) -> dict[str, Any]:
-        helpers = {"readout": self._readout.state_dict(), "finder": self._finder.state_dict()}
-        return super().state_dict() | helpers
+        return super().state_dict() | {"finder": self._finder.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._readout.load_state_dict(state["readout"])
         self._finder.load_state_dict(state["finder"])
 
 
 class RouteLesson(Lesson):
-    """All that the weights of the attention depend on, but for motion codes, learns where a cell's content lies."""
+    """All that the weights of the attention depend on learns where a cell's content lies, by codes of true states."""
 
     term = "routing"
 
@@ -141,21 +138,22 @@ class RouteLesson(Lesson):
         projections = [p for level in self._levels for p in (level.q_proj, level.k_proj)]
         learning = [renderer.dense_feature_encoder, renderer.adapt, renderer.latent_token_decoder, *projections]
         super().__init__(renderer, nn.ModuleList(learning), **options)
+        self._codes = StateCodes(renderer.config.dim_motion).to(renderer.latent_token_decoder.const.device)
 
     def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:
-        renderer, driver = self.renderer, batch.moving
-        count, each = len(batch.reference), len(driver) // len(batch.reference)
-        with torch.no_grad():
-            codes = renderer.encode_motion(torch.cat([batch.reference, driver]))
+        renderer = self.renderer
+        count, each = len(batch.reference), len(truth.target_state) // len(batch.reference)
+        codes = self._codes(torch.cat([truth.reference_state, truth.target_state]))
         _, own = renderer.encode_identity(batch.reference)
         source = renderer.motion_maps(codes[:count], own)
         keys = [
             level.keys(to_tokens(x)).repeat_interleave(each, 0) for level, x in zip(self._levels, source, strict=True)
         ]
         driving = renderer.motion_maps(codes[count:], own.repeat_interleave(each, 0))
+        places = true_places(truth, (x.shape[-1] for x in driving))
         # As many steps, as many draws: a run that goes on draws what it would have drawn.
         draw = torch.Generator().manual_seed(self.steps)
-        return routing_loss(renderer.imt, driving, SourceMaps(keys, [], []), truth, draw, queries=_QUERIES)
+        return routing_loss(renderer.imt, driving, SourceMaps(keys, [], []), truth, places, draw)
 
 
 @contextmanager

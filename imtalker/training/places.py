@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ _AROUND = 2
 
 
 class Places(NamedTuple):
-    """Of all n = side² cells of B targets, row-major."""
+    """Of all n = side² cells of B targets, row-major. A cell that the source does not show is given the content most
+    like its own, which it shows."""
 
     points: Tensor
     """x and y in the source, -1..1 as ``grid_sample(align_corners=False)`` reads them, [B, n, 2]."""
@@ -45,29 +47,59 @@ def true_places(truth: Truth, sides: Iterable[int]) -> dict[int, Places]:
 
     Cells of maps larger than 32 x 32 are sought around the place of the cell of 32 x 32 that they belong to.
     """
-    wanted = list(sides)
-    fine = [side for side in wanted if side > _COMPARED]
-    compared = {side: _compared(truth, side) for side in {*wanted, *([_COMPARED] if fine else [])} - {*fine}}
-    sought = {side: _sought(truth, side, compared[_COMPARED].nearest) for side in fine}
-    return compared | sought
+    wanted = set(sides)
+    coarse = {side for side in wanted if not is_fine(side)}
+    middle = _nearest(truth, _COMPARED) if coarse != wanted else None
+    places = {side: _around(truth, side, _nearest(truth, side), 1) for side in coarse}
+    if middle is not None:
+        places |= {side: _around(truth, side, middle, side // _COMPARED) for side in wanted - coarse}
+    return places
 
 
-def _compared(truth: Truth, side: int) -> Places:
-    """Each cell is compared with all of the source's."""
+def is_fine(side: int) -> bool:
+    """Whether a map has so many cells that comparing all of them with each other is dear."""
+    return side > _COMPARED
+
+
+def near_cells(places: Places) -> Tensor:
+    """The source's cells around the nearest one, itself among them: int64 [B, n, 9]."""
+    return _window(places.nearest, math.isqrt(places.nearest.shape[1]), 3)
+
+
+def near_weights(truth: Truth, side: int, cells: Tensor, queries: Tensor) -> Tensor:
+    """How to look at some ``cells`` [B, n, k] of the source from the target's ``queries`` [n]: float [B, n, k], sums
+    are 1."""
+    return _bell(_apart(truth, side, cells, queries))[0]
+
+
+def _nearest(truth: Truth, side: int) -> Tensor:
+    """The source's cell with the content most like each target cell's, int64 [B, side²]: all are compared."""
     target, source = _shows(truth, side)
-    weights, shown = _bell(torch.cdist(target, source) * (side / 2))
-    return Places(weights @ _middles(side, weights), weights.argmax(-1), shown)
+    return torch.cdist(target, source).argmin(-1)
 
 
-def _sought(truth: Truth, side: int, parents: Tensor) -> Places:
-    """Each cell is compared with those around where its parent, of 32 x 32, found its content."""
-    target, source = _shows(truth, side)
-    candidates = _candidates(parents, side)
-    apart = _taken(source, candidates) - target[:, :, None]
-    weights, shown = _bell(apart.norm(dim=-1) * (side / 2))
+def _around(truth: Truth, side: int, parents: Tensor, ratio: int) -> Places:
+    """Each cell is compared with those around where its parent, of a map ``ratio`` times coarser, found its content."""
+    candidates = _candidates(parents, side, ratio)
+    weights, shown = _bell(_apart(truth, side, candidates))
     nearest = candidates.gather(2, weights.argmax(-1, keepdim=True))[..., 0]
-    points = (weights[..., None] * _middles(side, weights)[candidates]).sum(2)
-    return Places(points, nearest, shown)
+    points = [(weights * along[candidates]).sum(-1) for along in _middles(side, weights).T.contiguous()]
+    return Places(torch.stack(points, -1), nearest, shown)
+
+
+def _apart(truth: Truth, side: int, cells: Tensor, queries: Tensor | None = None) -> Tensor:
+    """How far the content of the target's cells, all or ``queries``, is from that of ``cells`` [B, n, k] of the source,
+    in cells."""
+    target, source = _shows(truth, side)
+    if queries is not None:
+        target = target[:, queries]
+    first = side * side * torch.arange(len(cells), device=cells.device)
+    rows = cells + first[:, None, None]
+    # One coordinate after the other: sums over an axis of three are slow.
+    squares = [
+        (b.flatten()[rows] - a[..., None]).square() for a, b in zip(target.unbind(-1), source.unbind(-1), strict=True)
+    ]
+    return torch.stack(squares).sum(0).sqrt() * (side / 2)
 
 
 def _bell(distance: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,27 +108,31 @@ def _bell(distance: Tensor) -> tuple[Tensor, Tensor]:
     return weights, (distance.amin(-1) < _NEAR).float()
 
 
-def _candidates(parents: Tensor, side: int) -> Tensor:
+def _candidates(parents: Tensor, side: int, ratio: int) -> Tensor:
     """The source's cells around where each cell's parent found its content, int64 [B, side², k]."""
-    ratio = side // _COMPARED
-    rows, columns = (
-        place.unflatten(1, (_COMPARED, _COMPARED)) for place in (parents // _COMPARED, parents % _COMPARED)
-    )
-    around = torch.arange(-_AROUND, _AROUND + 1, device=parents.device)
-
-    def finer(coarse: Tensor, within: Tensor) -> Tensor:
-        larger = coarse.repeat_interleave(ratio, 1).repeat_interleave(ratio, 2)
-        return (ratio * larger + within)[..., None] + around
-
+    coarse = side // ratio
+    found = parents.unflatten(1, (coarse, coarse)).repeat_interleave(ratio, 1).repeat_interleave(ratio, 2)
     within = torch.arange(side, device=parents.device) % ratio
-    rows, columns = finer(rows, within[:, None]).clamp(0, side - 1), finer(columns, within).clamp(0, side - 1)
-    return (side * rows[..., :, None] + columns[..., None, :]).flatten(3).flatten(1, 2)
+    rows, columns = ratio * (found // coarse) + within[:, None], ratio * (found % coarse) + within
+    return _window((side * rows + columns).flatten(1), side, 2 * _AROUND + 1)
 
 
-def _taken(cells: Tensor, index: Tensor) -> Tensor:
-    """[B, N, C] at [B, n, k] -> [B, n, k, C]."""
-    flat = index.flatten(1)[..., None].expand(-1, -1, cells.shape[-1])
-    return cells.gather(1, flat).unflatten(1, index.shape[1:])
+def _window(cells: Tensor, side: int, width: int) -> Tensor:
+    """All cells of a square of ``width`` around each of ``cells`` [B, n], moved where it would leave the map:
+    int64 [B, n, width²]."""
+    width = min(width, side)
+    around = torch.arange(width, device=cells.device)
+    rows, columns = (
+        (place - width // 2).clamp(0, side - width)[..., None] + around for place in (cells // side, cells % side)
+    )
+    return (side * rows[..., :, None] + columns[..., None, :]).flatten(2)
+
+
+def taken(cells: Tensor, index: Tensor) -> Tensor:
+    """Rows [B, N, C] at [B, n, k] -> [B, n, k, C]."""
+    first = len(cells[0]) * torch.arange(len(cells), device=cells.device)
+    rows = (index + first[:, None, None]).flatten()
+    return cells.flatten(0, 1).index_select(0, rows).unflatten(0, index.shape)
 
 
 def _middles(side: int, like: Tensor) -> Tensor:

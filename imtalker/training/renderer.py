@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,15 @@ from imtalker.layers.modulated import ModulatedConv2d
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import SourceMaps
 from imtalker.training.discriminator import TwoScales
-from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss
+from imtalker.training.helpers import near_transfer, routing_loss, told_transfer
 from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss
 from imtalker.training.norms import keep_statistics
 from imtalker.training.pictures import PictureBatch
+from imtalker.training.places import Places, true_places
+from imtalker.training.state_codes import StateCodes
+
+Routes = Literal["told", "near", "own"]
+"""Who says where the transfer looks: the truth; attention among the cells near the true place; attention alone."""
 
 BETAS = (0.5, 0.999)
 LEARNING_RATE = 1e-4
@@ -35,8 +40,9 @@ class RendererWeights:
     identity: float = 1.0
     adversarial: float = 1.0
     routing: float = 0.0
-    readout: float = 0.0
-    """See `imtalker.training.helpers`; for batches with a truth."""
+    """See `imtalker.training.helpers`; for batches with a truth, as the next."""
+    codes: float = 0.0
+    """See `imtalker.training.state_codes`."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Prediction:
     """Of the references, one for each frame."""
     adapted: tuple[Tensor, Tensor] | None
     """What the adaptation makes of ``code`` for the target's and for the negative's identity."""
+    places: dict[int, Places] | None = None
+    """Of the attention levels, by side; None without a truth."""
 
 
 def predict(
@@ -59,21 +67,24 @@ def predict(
     batch: PictureBatch,
     *,
     contrast: bool = True,
-    guidance: float = 0.0,
-    draw: torch.Generator | None = None,
+    routes: Routes = "own",
+    told: StateCodes | None = None,
 ) -> Prediction:
     """Render the driver's motion with the reference's face; ``adapted`` is made for ``contrast``.
 
-    ``guidance`` and ``draw`` say how far the transfer is shown the truth, where there is one; see
-    `imtalker.training.helpers.guided_transfer`.
+    Where there is a truth, it may help: ``routes`` says how far the transfer is shown it, and ``told`` makes motion
+    codes of the true states in place of the encoder's.
 
     The identity encoder sees the three pictures one after the other, since batch norms in training mode mix a batch.
     """
-    driver = batch.moving
+    driver, truth = batch.moving, batch.truth
     each = len(driver) // len(batch.reference)
     features, own = renderer.encode_identity(batch.reference)
-    codes = renderer.encode_motion(torch.cat([batch.reference, driver]))
-    reference_code, code = codes[: len(batch.reference)], codes[len(batch.reference) :]
+    if told is not None and truth is not None:
+        reference_code, code = told(truth.reference_state), told(truth.target_state)
+    else:
+        codes = renderer.encode_motion(torch.cat([batch.reference, driver]))
+        reference_code, code = codes[: len(batch.reference)], codes[len(batch.reference) :]
     maps = renderer.imt.prepare(renderer.motion_maps(reference_code, own), features)
     adapted = None
     if contrast:
@@ -88,12 +99,15 @@ def predict(
             *([x.repeat_interleave(each, 0) for x in part] for part in (maps.keys, maps.values, maps.pooled))
         )
     driving = renderer.motion_maps(code, own)
-    if guidance and batch.truth is not None and draw is not None:
-        aligned = guided_transfer(renderer.imt, driving, maps, batch.truth, guidance, draw)
-    else:
+    places = None if truth is None else true_places(truth, (x.shape[-1] for x in driving))
+    if routes == "own" or places is None:
         aligned = renderer.imt(driving, maps)
+    elif routes == "near":
+        aligned = near_transfer(renderer.imt, driving, maps, places)
+    else:
+        aligned = told_transfer(renderer.imt, maps, places)
     frames = renderer.frame_decoder(aligned)
-    return Prediction(frames, code, reference_code, driving, maps, adapted)
+    return Prediction(frames, code, reference_code, driving, maps, adapted, places)
 
 
 class RendererTrainer:
@@ -122,21 +136,23 @@ class RendererTrainer:
         """
         self.renderer, self.discriminator, self.perceptual = renderer, discriminator, perceptual
         self.weights = weights or RendererWeights()
-        self.guidance = 0.0
-        """How far the transfer is shown the truth from the next step on, 0..1."""
+        self.routes: Routes = "own"
+        """How far the transfer is shown the truth from the next step on."""
+        self.codes_told = False
+        """Whether motion codes are made of true states from the next step on."""
         self.norms_learn = True
         """Whether batch norms use the statistics of each batch, and learn them, from the next step on."""
         self.steps = 0
         self._device = next(renderer.parameters()).device
         self._precision = precision
-        self.readout = StateReadout(renderer.config.dim_motion).to(self._device) if self.weights.readout else None
+        dim_motion = renderer.config.dim_motion
+        self._codes = StateCodes(dim_motion).to(self._device) if dim_motion >= StateCodes.SHORTEST else None
         self.average: AveragedModel | None = None
         if average is not None:
             self.average = AveragedModel(renderer, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
         self._codes_fixed = codes_fixed
         renderer.latent_token_encoder.requires_grad_(not codes_fixed)
-        helpers = [] if self.readout is None else list(self.readout.parameters())
-        self._optimiser = torch.optim.Adam(rate_groups(renderer, helpers, equalised_rate), learning_rate, BETAS)
+        self._optimiser = torch.optim.Adam(rate_groups(renderer, equalised_rate), learning_rate, BETAS)
         self._adversary = torch.optim.Adam(
             discriminator.parameters(), learning_rate * (self.weights.adversarial or 1), BETAS
         )
@@ -161,13 +177,12 @@ class RendererTrainer:
             for name, value in found.items():
                 terms[name] = terms.get(name, 0.0) + value.item() / len(batches)
 
-        # As many steps, as many draws: a run that goes on draws what it would have drawn.
-        draw = torch.Generator().manual_seed(self.steps)
         contrast = bool(self.weights.identity)
+        told = self._codes if self.codes_told else None
 
         def predicted(batch: PictureBatch) -> Prediction:
             with self._autocast():
-                return predict(self.renderer, batch, contrast=contrast, guidance=self.guidance, draw=draw)
+                return predict(self.renderer, batch, contrast=contrast, routes=self.routes, told=told)
 
         self._optimiser.zero_grad(set_to_none=True)
         # Made as they are used, so that one batch's maps are gone before the next one's come.
@@ -211,14 +226,15 @@ class RendererTrainer:
             found["identity"] = identity_distance_loss(prediction.code, *prediction.adapted)
         if self.weights.adversarial:
             found["adversarial"] = adversarial_loss(self.discriminator(frames))
-        if batch.truth is not None and self.weights.routing:
+        truth, places = batch.truth, prediction.places
+        if truth is not None and places is not None and self.weights.routing:
+            # As many steps, as many draws: a run that goes on draws what it would have drawn.
             draw = torch.Generator().manual_seed(self.steps)
             transfer = self.renderer.imt
-            found["routing"] = routing_loss(transfer, prediction.driving, prediction.source, batch.truth, draw)
-        if batch.truth is not None and self.readout is not None and self.weights.readout:
+            found["routing"] = routing_loss(transfer, prediction.driving, prediction.source, truth, places, draw)
+        if truth is not None and self._codes is not None and self.weights.codes:
             codes = torch.cat([prediction.reference_code, prediction.code])
-            states = torch.cat([batch.truth.reference_state, batch.truth.target_state])
-            found["readout"] = self.readout(codes, states)
+            found["codes"] = self._codes.error(codes, torch.cat([truth.reference_state, truth.target_state]))
         weighted = [getattr(self.weights, name) * value for name, value in found.items()]
         return found | {"total": torch.stack(weighted).sum()}
 
@@ -232,7 +248,6 @@ class RendererTrainer:
             "scalers": [scaler.state_dict() for scaler in self._scalers],
             "steps": self.steps,
             "average": None if self.average is None else self.average.state_dict(),
-            "readout": None if self.readout is None else self.readout.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -243,9 +258,8 @@ class RendererTrainer:
         for scaler, kept in zip(self._scalers, state["scalers"], strict=True):
             scaler.load_state_dict(kept)
         self.steps = state["steps"]
-        for helper, kept in ((self.average, state["average"]), (self.readout, state["readout"])):
-            if helper is not None:
-                helper.load_state_dict(kept)
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
     def _autocast(self) -> torch.autocast:
         enabled = self._precision != torch.float32
@@ -258,14 +272,11 @@ class RendererTrainer:
         scaler.update()
 
 
-def rate_groups(network: nn.Module, helpers: Iterable[nn.Parameter], equalised_rate: float) -> list[dict[str, Any]]:
+def rate_groups(network: nn.Module, equalised_rate: float) -> list[dict[str, Any]]:
     """An optimiser's groups: the network's equalised layers, at ``factor`` times the learning rate, and all else."""
     equalised = {id(p): p for p in equalised_weights(network)}
     others = [p for p in network.parameters() if id(p) not in equalised]
-    return [
-        {"params": [*others, *helpers], "factor": 1.0},
-        {"params": list(equalised.values()), "factor": equalised_rate},
-    ]
+    return [{"params": others, "factor": 1.0}, {"params": list(equalised.values()), "factor": equalised_rate}]
 
 
 def equalised_weights(network: nn.Module) -> list[nn.Parameter]:

@@ -16,7 +16,6 @@ from imtalker.config import RendererConfig
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.contact_sheet import contact_sheet
 from imtalker.training.discriminator import TwoScales, check_batch
-from imtalker.training.helpers import StateReadout
 from imtalker.training.lessons import CodeLesson, Lesson, RouteLesson
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
 from imtalker.training.norms import add_norms, without_norms
@@ -24,7 +23,7 @@ from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.picture_data import AvatarPictures, PictureData, placed
 from imtalker.training.pictures import PictureBatch
 from imtalker.training.renderer import RendererTrainer, RendererWeights, predict
-from imtalker.training.schedule import fading, scheduled
+from imtalker.training.schedule import scheduled
 from imtalker.training.share import ALONE, Share
 
 WEIGHTS = "renderer.safetensors"
@@ -58,12 +57,15 @@ class RendererRun:
     floor: float = 2e-5
     warmup: int = 200
     weights: RendererWeights = field(
-        default_factory=lambda: RendererWeights(1.0, 0.5, 0.05, 0.0, 0.0, routing=0.1, readout=0.2)
+        default_factory=lambda: RendererWeights(1.0, 0.5, 0.05, 0.0, 0.0, routing=0.1, codes=0.2)
     )
     helped: int = 6000
-    guided: int = 0
-    """Steps over which the transfer is shown the true source of each cell: it alone for three quarters of them, then
-    less and less. Steps in which its own attention has no part in the pictures are cheap."""
+    codes_told: int = 0
+    """Steps at first in which motion codes are those of the true states, not the encoder's."""
+    routes_told: int = 0
+    """Steps at first in which the truth says where the transfer looks. Those are cheap."""
+    routes_near: int = 0
+    """Steps up to which its attention then looks only near the true place; see `imtalker.training.helpers`."""
     norms: bool = True
     """See `imtalker.training.norms`."""
     norms_learn: int = 2000
@@ -151,10 +153,8 @@ def train_renderer(
         train(lesson, whole, folder / name, steps=steps, report=report, pace=pace, stop=stop, share=share)
 
     common = {"equalised_rate": run.equalised_rate, "precision": getattr(torch, run.precision)}
-    taught: StateReadout | None = None
     if run.codes_first:
-        taught = StateReadout(run.renderer.dim_motion).to(device)
-        codes = CodeLesson(renderer, taught, steps=run.codes_first, learning_rate=run.codes_rate, **common)
+        codes = CodeLesson(renderer, steps=run.codes_first, learning_rate=run.codes_rate, **common)
         learn(codes, CODES, run.codes_first)
     if run.routes_first:
         routes = RouteLesson(renderer, steps=run.routes_first, learning_rate=run.routes_rate, **common)
@@ -171,8 +171,6 @@ def train_renderer(
         codes_fixed=run.codes_fixed,
         share=share,
     )
-    if taught is not None and trainer.readout is not None:
-        trainer.readout.load_state_dict(taught.state_dict())
     averaged = renderer if trainer.average is None else cast(Renderer, trainer.average.module)
 
     def batches(step: int) -> list[PictureBatch]:
@@ -181,10 +179,11 @@ def train_renderer(
 
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
-        trainer.guidance = fading(step, run.guided)
+        trainer.codes_told = step < run.codes_told
+        trainer.routes = "told" if step < run.routes_told else "near" if step < run.routes_near else "own"
         trainer.norms_learn = step < run.norms_learn
         left = max(0.0, 1 - step / run.helped)
-        trainer.weights = replace(run.weights, routing=left * run.weights.routing, readout=left * run.weights.readout)
+        trainer.weights = replace(run.weights, routing=left * run.weights.routing, codes=left * run.weights.codes)
 
     shown = data.held_out(_SHOWN) if share.first else None
 

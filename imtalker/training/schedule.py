@@ -11,8 +11,3 @@ def scheduled(step: int, steps: int, rate: float, floor: float, warmup: int = 0)
         return rate * (step + 1) / warmup
     along = (step - warmup) / max(1, steps - warmup)
     return floor + (rate - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
-
-
-def fading(step: int, steps: int) -> float:
-    """1 for three quarters of ``steps``, then linearly down to 0; 0 where there are none."""
-    return min(1.0, 4 * max(0.0, 1 - step / steps)) if steps else 0.0

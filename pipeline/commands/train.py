@@ -95,7 +95,7 @@ def recipe(
     recipe: Annotated[Path, typer.Argument(help="settings of every step (YAML), such as jobs/train_demo.yaml")],
     output: Annotated[Path, typer.Option(help="folder with a folder for each step")],
     until: Annotated[
-        Literal["audio", "renderer", "clips", "features", "generator", "weights", "evaluation"],
+        Literal["audio", "renderer", "clips", "generator", "weights", "evaluation"],
         typer.Option(help="last step"),
     ] = "evaluation",
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,41 +12,36 @@ from pydantic import Field
 from rich.console import Console
 
 from imtalker import load_generator, load_renderer
+from imtalker.avatars.identity import World
 from imtalker.checkpoints import CheckpointError, save_generator, save_renderer
 from imtalker.training import audio_run, generator_run, renderer_run
 from imtalker.training.loop import steps_done
-from pipeline.avatars.folder import AvatarFolder
-from pipeline.avatars.production import produce
-from pipeline.avatars.recipes import draw_script
-from pipeline.config import RunSettings, Settings
+from pipeline.config import Settings
 from pipeline.document import parse_document, read_document
 from pipeline.errors import CannotRun
-from pipeline.execute import on_ray
 from pipeline.progress import RunProgress
-from pipeline.run import prepare
 from pipeline.training.audio import AudioSettings, start_audio
 from pipeline.training.evaluate import EvaluationSettings, judge, table_text
-from pipeline.training.features import make_features
+from pipeline.training.performances import PerformedClips
 from pipeline.training.settings import AnySettings, GeneratorSettings, RendererSettings
 from pipeline.training.start import start
 
 _INTERVAL_S = 30.0
 
-StepName = Literal["audio", "renderer", "clips", "features", "generator", "weights", "evaluation"]
+StepName = Literal["audio", "renderer", "clips", "generator", "weights", "evaluation"]
 
 
 class ClipSettings(Settings):
-    """Talking avatars that the generator learns from; see ``imtalker avatars render``."""
+    """Performances that the generator learns from."""
 
-    identities: int = Field(ge=1)
-    clips: int = Field(ge=1)
+    lines: int = Field(ge=1, description="sentences that espeak-ng speaks")
     seed: int | None = Field(None, ge=0, description="else the recipe's")
-    workers: int = Field(1, ge=1)
 
 
 class EvaluationPart(Settings):
     identities: int = Field(24, ge=2)
     lines: int = Field(24, ge=2)
+    world: World = "full"
 
 
 class Recipe(Settings):
@@ -70,8 +64,8 @@ def load_recipe(path: Path) -> Recipe:
 
 @dataclass(frozen=True)
 class RecipeRun:
-    """A recipe and the folder it is followed in: ``audio/``, ``renderer/``, ``clips/``, ``features/``,
-    ``generator/``, ``weights/`` and ``evaluation/``, a folder for each step."""
+    """A recipe and the folder it is followed in: ``audio/``, ``renderer/``, ``clips/``, ``generator/``,
+    ``weights/`` and ``evaluation/``, a folder for each step."""
 
     recipe: Recipe
     folder: Path
@@ -87,7 +81,6 @@ class RecipeRun:
             "audio": self._audio,
             "renderer": self._renderer,
             "clips": self._clips,
-            "features": self._features,
             "generator": self._generator,
             "weights": self._weights,
             "evaluation": self._evaluation,
@@ -107,37 +100,20 @@ class RecipeRun:
         self._train(settings, start)
 
     def _clips(self) -> None:
-        wanted, size = self.recipe.clips, load_renderer(self._trained_renderer).config.resolution
-        seed = self.recipe.seed if wanted.seed is None else wanted.seed
-        script = draw_script(identities=wanted.identities, clips=wanted.clips, size=size, seed=seed)
-        with RunProgress(self.console, _INTERVAL_S) as progress:
-            produce(script, self._avatars, progress, workers=wanted.workers)
-
-    def _features(self) -> None:
-        # Avatars are faces, whatever a detector for photographs thinks of them.
-        settings = RunSettings(
-            model=self.recipe.model,
-            driver_face="unchecked",
-            weights={"renderer": str(self._trained_renderer), "wav2vec2": str(self._encoder)},
+        wanted = self.recipe.clips
+        settings = self._generator_settings()
+        performed = PerformedClips(
+            settings.data,
+            self._encoder,
+            settings.config,
+            wanted.lines,
+            self.recipe.seed if wanted.seed is None else wanted.seed,
         )
-        info = prepare(settings, features_only=True)
         with RunProgress(self.console, _INTERVAL_S) as progress:
-            made = make_features(
-                str(self._avatars.root / "clips"),
-                self.folder / "features",
-                settings,
-                info,
-                partial(on_ray, address=None),
-                progress,
-                states=self._avatars.root / "states",
-            )
-        if made.failed:
-            raise CannotRun("\n".join(["features of some clips can't be made:", *made.lines()]))
+            performed.make(progress)
 
     def _generator(self) -> None:
-        places = {"data": self.folder / "features", "audio_encoder": self._encoder}
-        settings = self._settings(GeneratorSettings, "generator", self.recipe.generator | places)
-        self._train(settings, start)
+        self._train(self._generator_settings(), start)
 
     def _weights(self) -> None:
         precision = getattr(torch, self.recipe.precision)
@@ -158,6 +134,7 @@ class RecipeRun:
             generator=weights / generator_run.WEIGHTS,
             identities=self.recipe.evaluation.identities,
             lines=self.recipe.evaluation.lines,
+            world=self.recipe.evaluation.world,
         )
         with RunProgress(self.console, _INTERVAL_S) as progress:
             table = judge(settings, progress)
@@ -171,9 +148,9 @@ class RecipeRun:
     def _encoder(self) -> Path:
         return self.folder / "audio" / audio_run.WEIGHTS
 
-    @property
-    def _avatars(self) -> AvatarFolder:
-        return AvatarFolder(self.folder / "clips")
+    def _generator_settings(self) -> GeneratorSettings:
+        places = {"data": self.folder / "clips", "audio_encoder": self._encoder}
+        return self._settings(GeneratorSettings, "generator", self.recipe.generator | places)
 
     def _train(self, settings: AnySettings, begin: Callable[[AnySettings, Console], None]) -> None:
         """Preparing a training takes minutes; of one that is over there is no need."""

@@ -16,6 +16,7 @@ from imtalker.config import AudioEncoderConfig, GeneratorConfig, RendererConfig
 from imtalker.presets import find_preset
 from imtalker.training.discriminator import check_batch
 from imtalker.training.perceptual import VGG_RESOLUTION
+from imtalker.training.state_codes import StateCodes
 from pipeline.config import InputLimits, Settings
 from pipeline.document import parse_document, read_document
 
@@ -78,7 +79,7 @@ class LossWeights(Settings):
     identity: float = Field(0.0, ge=0)
     adversarial: float = Field(0.0, ge=0)
     routing: float = Field(0.1, ge=0, description="avatars only")
-    readout: float = Field(0.2, ge=0, description="avatars only")
+    codes: float = Field(0.2, ge=0, description="avatars only")
 
 
 class AvatarSettings(Settings):
@@ -103,8 +104,10 @@ class RendererSettings(TrainingSettings):
     floor: float = Field(2e-5, gt=0, description="learning rate at the end")
     warmup: int = Field(200, ge=0, description="steps up to the full learning rate")
     weights: LossWeights = LossWeights()
-    helped: int = Field(6000, ge=1, description="steps over which routing and readout fade")
-    guided: int = Field(0, ge=0, description="steps over which the transfer is shown the truth, fading; avatars only")
+    helped: int = Field(6000, ge=1, description="steps over which routing and codes fade")
+    codes_told: int = Field(0, ge=0, description="steps at first with motion codes of the true states; avatars only")
+    routes_told: int = Field(0, ge=0, description="steps at first in which the truth routes; avatars only")
+    routes_near: int = Field(0, ge=0, description="steps up to which attention looks near the truth; avatars only")
     codes_first: int = Field(
         0, ge=0, description="steps in which the motion encoder alone learns avatars' states, before"
     )
@@ -137,8 +140,11 @@ class RendererSettings(TrainingSettings):
             raise ValueError(
                 "norms need two references or more in every part of a batch: raise batch, or set norms: false"
             )
-        if (self.codes_first or self.routes_first or self.guided) and self.data != AVATARS:
-            raise ValueError("codes_first, routes_first and guided need pictures whose states are known: data: avatars")
+        helped = ("codes_first", "routes_first", "codes_told", "routes_told", "routes_near")
+        if self.data != AVATARS and (wanted := [name for name in helped if getattr(self, name)]):
+            raise ValueError(f"{', '.join(wanted)}: pictures whose states are known are needed, data: avatars")
+        if (self.codes_first or self.codes_told) and config.dim_motion < StateCodes.SHORTEST:
+            raise ValueError(f"codes that tell a state have dim_motion {StateCodes.SHORTEST} or more")
         if self.weights.adversarial:
             check_batch(self.batch // (self.accumulate * self.workers) * self.targets)
         return self

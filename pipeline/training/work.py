@@ -105,7 +105,9 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         warmup=settings.warmup,
         weights=RendererWeights(**settings.weights.model_dump()),
         helped=settings.helped,
-        guided=settings.guided,
+        codes_told=settings.codes_told,
+        routes_told=settings.routes_told,
+        routes_near=settings.routes_near,
         codes_first=settings.codes_first,
         codes_rate=settings.codes_rate,
         codes_fixed=settings.codes_fixed,
@@ -125,7 +127,7 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
     if settings.data == AVATARS:
         return run
     # Nothing is known of photographs, so nothing helps.
-    return replace(run, weights=replace(run.weights, routing=0.0, readout=0.0))
+    return replace(run, weights=replace(run.weights, routing=0.0, codes=0.0))
 
 
 def picture_reader(size: int, limits: InputLimits) -> ReadPicture:

@@ -19,7 +19,7 @@ from imtalker.training.motion_clips import ClipError, MotionClip, write_clip
 from imtalker.training.motion_data import MotionData
 from imtalker.training.picture_clips import TRAINED_ON
 from imtalker.training.picture_data import ClipPictures
-from imtalker.training.schedule import fading, scheduled
+from imtalker.training.schedule import scheduled
 from imtalker.training.share import Share
 from tests.imtalker.published import split, write_hub_folder
 from tests.imtalker.test_sampler import CONFIG
@@ -124,8 +124,3 @@ def test_new_weights_come_with_the_encoder_that_made_the_features(tmp_path: Path
     assert all(torch.equal(stand_in[key], value) for key, value in known.audio_encoder.state_dict().items())
     with pytest.raises(CheckpointError, match="no audio encoder in"):
         fresh(CONFIG, tmp_path)
-
-
-def test_help_is_whole_for_long_and_then_fades() -> None:
-    assert [fading(step, 8) for step in (0, 5, 6, 7, 8, 9)] == [1, 1, 1, 0.5, 0, 0]
-    assert fading(0, 0) == 0

@@ -12,9 +12,10 @@ from imtalker.avatars import NEUTRAL, STATE_FIELDS, draw_identity, render
 from imtalker.layers.attention import to_map
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import CrossAttentionLevel, SourceMaps
-from imtalker.training.helpers import StateReadout, guided_transfer, routing_loss
+from imtalker.training import places as places_module
+from imtalker.training.helpers import near_transfer, routing_loss, told_transfer
 from imtalker.training.pictures import Truth
-from imtalker.training.places import true_weights
+from imtalker.training.places import Places, near_cells, near_weights, true_places, true_weights
 from tests.imtalker.test_renderer import SMALL
 
 SIDE = 8
@@ -31,6 +32,10 @@ def grid() -> Tensor:
 def truth(target: Tensor, reference: Tensor) -> Truth:
     states = torch.tensor(NEUTRAL)[None]
     return Truth(states, states, reference, target)
+
+
+def places_of(known: Truth, *sides: int) -> dict[int, Places]:
+    return true_places(known, sides or (SIDE,))
 
 
 def centres(weights: Tensor) -> Tensor:
@@ -106,19 +111,35 @@ def test_attention_as_it_should_be_costs_nothing() -> None:
     known = moved_right()
     weights = true_weights(known, SIDE, torch.arange(CELLS))[0][0]
     transfer, source = attending(weights)
-    assert routing_loss(transfer, [one_hot()], source, known, draw()) < 1e-5
+    assert routing_loss(transfer, [one_hot()], source, known, places_of(known), draw()) < 1e-5
     wrong = attending(weights.roll(1, 1))[1]
-    assert routing_loss(transfer, [one_hot()], wrong, known, draw()) > 1
+    assert routing_loss(transfer, [one_hot()], wrong, known, places_of(known), draw()) > 1
 
 
 @pytest.mark.parametrize("heads", [1, 4])
 def test_attention_to_everything_costs_what_its_entropy_lacks(heads: int) -> None:
     known = truth(grid(), grid())
     transfer, source = attending(torch.ones(CELLS, CELLS), heads)
-    loss = routing_loss(transfer, [one_hot()], source, known, draw())
+    loss = routing_loss(transfer, [one_hot()], source, known, places_of(known), draw(), queries=CELLS)
     weights = true_weights(known, SIDE, torch.arange(CELLS))[0][0]
     entropy = -(weights * weights.clamp(min=1e-30).log()).sum(1).mean().item()
     assert loss.item() == pytest.approx(math.log(CELLS) - entropy, rel=1e-5)
+
+
+def test_fine_levels_are_also_judged_by_the_cells_near_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking everywhere alike costs what the bell's entropy lacks to nine cells'."""
+    known = moved_right()
+    weights = true_weights(known, SIDE, torch.arange(CELLS))[0][0]
+    good, source = attending(weights)
+    blind, nowhere = attending(torch.ones(CELLS, CELLS))
+    coarse = routing_loss(blind, [one_hot()], nowhere, known, places_of(known), draw()).item()
+    monkeypatch.setattr(places_module, "_COMPARED", SIDE // 2)
+    assert routing_loss(good, [one_hot()], source, known, places_of(known), draw()) < 1e-3
+    both = routing_loss(blind, [one_hot()], nowhere, known, places_of(known), draw()).item()
+    cells = near_cells(places_of(known)[SIDE])
+    bells = near_weights(known, SIDE, cells, torch.arange(CELLS))
+    entropy = -(bells * bells.clamp(min=1e-30).log()).sum(-1).mean().item()
+    assert 2 * both - coarse == pytest.approx(math.log(9) - entropy, rel=1e-4)
 
 
 def test_half_of_the_heads_cost_a_logarithm_of_two() -> None:
@@ -130,24 +151,20 @@ def test_half_of_the_heads_cost_a_logarithm_of_two() -> None:
     keys = torch.zeros(1, 2, CELLS, CELLS // 2)
     keys[0, 0, :, 0] = true_weights(here, SIDE, torch.zeros(1).long())[0][0, 0].log() * math.sqrt(CELLS / 2)
     keys[0, 1, CELLS - SIDE, 0] = 1000.0
-    loss = routing_loss(nn.ModuleList([level]), [one_hot()], SourceMaps([keys], [keys], []), here, draw())
+    source = SourceMaps([keys], [keys], [])
+    loss = routing_loss(nn.ModuleList([level]), [one_hot()], source, here, places_of(here), draw())
     assert loss.item() == pytest.approx(math.log(2), rel=1e-3)
 
 
-def test_what_the_source_hides_costs_nothing() -> None:
-    transfer, source = attending(torch.ones(CELLS, CELLS))
-    assert routing_loss(transfer, [one_hot()], source, truth(grid() + 9, grid()), draw()) == 0
-
-
-def test_a_read_state_is_compared_in_units_of_its_fields() -> None:
-    readout = StateReadout(4)
-    nn.init.zeros_(readout.linear.weight)
-    nn.init.zeros_(readout.linear.bias)
-    state = torch.tensor(NEUTRAL)[None]
-    assert readout(torch.randn(1, 4), state) == 0
-    turned = torch.tensor(NEUTRAL)[None].clone()
-    turned[0, STATE_FIELDS.index("yaw")] += 0.13
-    assert readout(torch.randn(1, 4), turned).item() == pytest.approx(1 / len(STATE_FIELDS))
+def test_what_the_source_hides_is_sought_where_it_is_most_alike() -> None:
+    """All content lies beyond the lower right corner."""
+    known = truth(grid() + 9, grid())
+    corner = torch.zeros(CELLS, CELLS)
+    corner[:, -1] = 1
+    transfer, source = attending(corner)
+    right = routing_loss(transfer, [one_hot()], source, known, places_of(known), draw())
+    transfer, source = attending(corner.roll(1, 1))
+    assert right < 0.1 < 1 < routing_loss(transfer, [one_hot()], source, known, places_of(known), draw())
 
 
 def prepared(renderer: Renderer) -> tuple[list[Tensor], SourceMaps]:
@@ -158,26 +175,12 @@ def prepared(renderer: Renderer) -> tuple[list[Tensor], SourceMaps]:
 
 
 @torch.no_grad()
-def test_a_transfer_that_is_shown_nothing_is_the_models_own() -> None:
+def test_a_transfer_that_is_told_takes_every_cell_from_its_true_place() -> None:
     torch.manual_seed(0)
     renderer = Renderer(SMALL).eval()
-    driving, source = prepared(renderer)
-    own = renderer.imt(driving, source)
-    for shown, strength in ((grid(), 0.0), (grid() + 9, 0.7)):
-        guided = guided_transfer(renderer.imt, driving, source, truth(shown, grid()), strength, draw())
-        for found, wanted in zip(guided, own, strict=True):
-            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_a_transfer_that_is_shown_all_takes_every_cell_from_its_true_place() -> None:
-    """Half-way between, coarse levels have half of each."""
-    torch.manual_seed(0)
-    renderer = Renderer(SMALL).eval()
-    driving, source = prepared(renderer)
-    own = renderer.imt(driving, source)
-    told = guided_transfer(renderer.imt, driving, source, truth(grid(), grid()), 1.0, draw())
-    half = guided_transfer(renderer.imt, driving, source, truth(grid(), grid()), 0.5, draw())
+    _, source = prepared(renderer)
+    known = truth(grid(), grid())
+    told = told_transfer(renderer.imt, source, places_of(known, *attended()))
     fine = 0
     for level, (transfer, found) in enumerate(zip(renderer.imt, told, strict=True)):
         side = found.shape[-1]
@@ -186,25 +189,48 @@ def test_a_transfer_that_is_shown_all_takes_every_cell_from_its_true_place() -> 
             # The mean of a bell at the rim lies a little inside.
             inner = (..., slice(1, -1), slice(1, -1))
             found, wanted = found[inner], wanted[inner]
-            torch.testing.assert_close(half[level][inner], (own[level][inner] + wanted) / 2, atol=1e-5, rtol=1e-4)
         else:
             cells = source.pooled[fine].unflatten(2, (SMALL.swin_res_threshold // 2,) * 2)
             wanted = nn.functional.interpolate(cells, size=side)
-            # Half of the cells are drawn.
-            kept = (half[level] == wanted).all(1).float().mean()
-            assert 0.3 < kept < 0.8
             fine += 1
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
     assert fine
 
 
 @torch.no_grad()
-def test_the_truth_alone_gives_hidden_cells_what_is_most_like_them() -> None:
+def test_the_truth_gives_hidden_cells_what_is_most_like_them() -> None:
     """All content lies beyond the lower right corner: every cell gets the corner's."""
     torch.manual_seed(0)
     renderer = Renderer(SMALL).eval()
-    driving, source = prepared(renderer)
-    told = guided_transfer(renderer.imt, driving, source, truth(grid() + 9, grid()), 1.0, draw())
+    _, source = prepared(renderer)
+    told = told_transfer(renderer.imt, source, places_of(truth(grid() + 9, grid()), *attended()))
     for level, found in enumerate(told[: renderer.imt.attention_levels]):
         corner = renderer.imt[level].block_efc.join(source.values[level][:, :, -1:])
         torch.testing.assert_close(found.flatten(2), corner.transpose(1, 2).expand(-1, -1, found.shape[-1] ** 2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("compared", [1, 64])
+def test_near_attention_is_attention_that_sees_a_few_cells_only(compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coarse levels see everything; where all levels are fine, none sees more than the cells near the true place."""
+    torch.manual_seed(0)
+    renderer = Renderer(SMALL).eval()
+    driving, source = prepared(renderer)
+    known = truth(grid() - torch.tensor([0.2, 0.1])[None, :, None, None], grid())
+    places = places_of(known, *attended())
+    monkeypatch.setattr(places_module, "_COMPARED", compared)
+    near = near_transfer(renderer.imt, driving, source, places)
+    for level in range(renderer.imt.attention_levels):
+        attention, side = renderer.imt[level].block_efc, driving[level].shape[-1]
+        q = attention.split(attention.q_proj(driving[level].flatten(2).transpose(1, 2)))
+        logits = q @ source.keys[level].transpose(2, 3) * q.shape[-1] ** -0.5
+        seen = torch.zeros_like(logits[:, :1]).scatter_(3, near_cells(places[side])[:, None], 1.0)
+        if compared > side:
+            seen = torch.ones_like(seen)
+        weights = logits.masked_fill(seen == 0, -math.inf).softmax(-1)
+        wanted = to_map(attention.join(weights @ source.values[level]), side)
+        torch.testing.assert_close(near[level], wanted, atol=1e-5, rtol=1e-4)
+
+
+def attended() -> list[int]:
+    return [side for side in SMALL.level_resolutions if side < SMALL.swin_res_threshold]

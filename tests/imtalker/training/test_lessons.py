@@ -11,11 +11,13 @@ import torch
 
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.avatar_pictures import AvatarPool
-from imtalker.training.helpers import StateReadout
 from imtalker.training.lessons import CodeLesson, Lesson, RouteLesson
 from imtalker.training.norms import add_norms
 from imtalker.training.pictures import PictureBatch
 from tests.imtalker.test_renderer import SMALL
+
+# Codes that tell a state are longer.
+SIZES = replace(SMALL, dim_motion=16)
 
 Make = Callable[[float], Lesson]
 
@@ -28,14 +30,13 @@ def batch() -> PictureBatch:
 
 def fresh() -> Renderer:
     torch.manual_seed(0)
-    renderer = Renderer(SMALL)
+    renderer = Renderer(SIZES)
     add_norms(renderer)
     return renderer
 
 
 def codes(learning_rate: float = 1e-3) -> CodeLesson:
-    readout = StateReadout(SMALL.dim_motion)
-    return CodeLesson(fresh(), readout, steps=100, learning_rate=learning_rate, equalised_rate=10.0)
+    return CodeLesson(fresh(), steps=100, learning_rate=learning_rate, equalised_rate=10.0)
 
 
 def routes(learning_rate: float = 1e-3) -> RouteLesson:

@@ -24,7 +24,7 @@ SMALL = {
     "model": "imtalker-tiny",
     "audio": {"steps": 2, "batch": 2, "lines": 4, "validation_lines": 2},
     "renderer": {"steps": 2, "batch": 2, "avatars": {"groups": 2, "states": 2}},
-    "clips": {"identities": 2, "clips": 104},
+    "clips": {"lines": 140},
     "generator": {"steps": 2, "batch": 2},
     "evaluation": {"identities": 2, "lines": 2},
 }

@@ -37,7 +37,7 @@ def test_defaults_are_those_of_the_runs(tmp_path: Path) -> None:
 
 def test_nothing_known_helps_with_photographs(tmp_path: Path) -> None:
     run = renderer_run(RendererSettings(output=tmp_path, steps=5, data="clips", batch=4))
-    assert (run.references, run.targets, run.weights.routing, run.weights.readout) == (4, 1, 0, 0)
+    assert (run.references, run.targets, run.weights.routing, run.weights.codes) == (4, 1, 0, 0)
 
 
 def test_flags_win_and_paths_stand_where_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

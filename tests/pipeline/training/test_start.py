@@ -90,7 +90,7 @@ def test_a_renderer_learns_from_avatars_in_two_stretches(tmp_path: Path) -> None
     assert picture.shape == (6 * 66 + 2, 4 * 66 + 2, 3) and picture.std() > 10
     lines = [line for line in log(tmp_path / "parts") if "total" in line]
     assert [line["step"] for line in lines] == [2, 4]
-    assert {"pixels", "perceptual", "face", "routing", "readout", "learning_rate"} <= lines[0].keys()
+    assert {"pixels", "perceptual", "face", "routing", "codes", "learning_rate"} <= lines[0].keys()
     assert any(line.startswith("renderer: 2/4, loss ") and line.endswith(" s left") for line in said)
 
 
