@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test test-long lint clean
 
 demo: $(STAMP)
-	$(BIN)/imtalker run manifests/demo.parquet --model imtalker-tiny --output outputs/demo
+	$(BIN)/imtalker run manifests/demo.parquet --model imtalker-demo --output outputs/demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not long"

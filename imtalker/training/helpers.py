@@ -23,6 +23,8 @@ from imtalker.training.places import Places, is_fine, near_cells, near_weights, 
 _RARE = 5.0
 # A look at few keys is cheap: there are so many for each at all of them.
 _NEAR_QUERIES = 32
+# How much likelier than others a cell is looked at that has eyes or mouth in all pictures: a third of all looks.
+_FACE = 20.0
 
 
 class FaceFinder(nn.Module):
@@ -53,6 +55,7 @@ def routing_loss(
     truth: Truth,
     places: Mapping[int, Places],
     draw: torch.Generator,
+    face: Tensor | None = None,
     *,
     queries: int = 32,
 ) -> Tensor:
@@ -61,15 +64,16 @@ def routing_loss(
     Mean of the divergence (Kullback-Leibler, nats) of the attention weights, which are averaged over heads first, from
     `true_weights`, for ``queries`` random cells of each level; of the fine levels also that among the few cells near
     the true place, for 32 times as many. Cells whose content the source hides look at what is most like it: something
-    they have to look at. driving [B, C, r, r] of the attention levels; source and `true_places` of the same batch.
+    they have to look at. driving [B, C, r, r] of the attention levels; source and `true_places` of the same batch, and
+    ``face``, the targets' masks of eyes and mouth [B, 1, R, R]: where these are, cells are drawn more often.
     """
     losses = []
     for level, maps, keys in zip(transfer, driving, source.keys, strict=False):
         if not isinstance(level, CrossAttentionLevel):
             break
         side = maps.shape[-1]
-        order = torch.randperm(side * side, generator=draw).to(maps.device)
-        few, many = order[:queries], order[: _NEAR_QUERIES * queries]
+        many = _drawn(side, _NEAR_QUERIES * queries, face, draw).to(maps.device)
+        few = many[:queries]
         q = level.block_efc.split(level.block_efc.q_proj(to_tokens(maps)[:, many]))
         losses.append(_divergence(q[:, :, : len(few)] @ keys.transpose(2, 3), true_weights(truth, side, few)[0], q))
         if is_fine(side):
@@ -97,11 +101,17 @@ def told_transfer(transfer: ImplicitMotionTransfer, source: SourceMaps, places: 
 
 
 def near_transfer(
-    transfer: ImplicitMotionTransfer, driving: list[Tensor], source: SourceMaps, places: Mapping[int, Places]
+    transfer: ImplicitMotionTransfer,
+    driving: list[Tensor],
+    source: SourceMaps,
+    places: Mapping[int, Places],
+    alone: torch.Generator | None = None,
 ) -> list[Tensor]:
     """`ImplicitMotionTransfer.forward`, the fine levels looking only at the few cells near the true place.
 
-    The attention's own, at a fraction of its cost: what it learns is to tell where between the cells a place is.
+    The attention's own, at a fraction of its cost: what it learns is to tell where between the cells a place is. With
+    ``alone``, a source of chance, it is left alone in a quarter of each fine map: one in the middle, where faces are,
+    or anywhere, as often.
     """
     aligned: list[Tensor] = []
     best: Tensor | None = None
@@ -114,6 +124,10 @@ def near_transfer(
                 q = attention.split(attention.q_proj(query))
                 weights = (_near_logits(q, keys, cells) * q.shape[-1] ** -0.5).softmax(-1)
                 mixed = (weights[..., None].to(values.dtype) * _near(values, cells)).sum(3)
+                if alone is not None:
+                    part = _quarter(side, alone).to(q.device)
+                    own = F.scaled_dot_product_attention(q[:, :, part], keys, values)
+                    mixed = mixed.index_copy(2, part, own.to(mixed.dtype))
                 tokens = attention.join(mixed)
             else:
                 tokens = attention(query, keys, values)
@@ -122,6 +136,23 @@ def near_transfer(
         else:
             aligned.append(_resampled(transfer, source, i, best))
     return aligned
+
+
+def _quarter(side: int, draw: torch.Generator) -> Tensor:
+    """The cells of a square of half the side, int64 [side² / 4]."""
+    half = side // 2
+    middle = torch.rand((), generator=draw) < 0.5
+    top, left = ((side - half) // 2,) * 2 if middle else torch.randint(side - half + 1, (2,), generator=draw).tolist()
+    along = torch.arange(half)
+    return (side * (top + along[:, None]) + left + along).flatten()
+
+
+def _drawn(side: int, count: int, face: Tensor | None, draw: torch.Generator) -> Tensor:
+    """Different random cells of a map, int64 [count] or all there are; more of where the batch has eyes and mouths."""
+    weights = torch.ones(side * side)
+    if face is not None:
+        weights += _FACE * F.adaptive_avg_pool2d(face, side).mean((0, 1)).flatten().cpu()
+    return torch.multinomial(weights, min(count, side * side), generator=draw)
 
 
 def _divergence(products: Tensor, wanted: Tensor, query: Tensor) -> Tensor:

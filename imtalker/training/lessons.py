@@ -153,7 +153,7 @@ class RouteLesson(Lesson):
         places = true_places(truth, (x.shape[-1] for x in driving))
         # As many steps, as many draws: a run that goes on draws what it would have drawn.
         draw = torch.Generator().manual_seed(self.steps)
-        return routing_loss(renderer.imt, driving, SourceMaps(keys, [], []), truth, places, draw)
+        return routing_loss(renderer.imt, driving, SourceMaps(keys, [], []), truth, places, draw, batch.face)
 
 
 @contextmanager

@@ -22,8 +22,9 @@ from imtalker.training.pictures import PictureBatch
 from imtalker.training.places import Places, true_places
 from imtalker.training.state_codes import StateCodes
 
-Routes = Literal["told", "near", "own"]
-"""Who says where the transfer looks: the truth; attention among the cells near the true place; attention alone."""
+Routes = Literal["told", "near", "part", "own"]
+"""Who says where the transfer looks: the truth; attention among the cells near the true place; the same, but for a part
+of the picture in which attention is alone; attention alone."""
 
 BETAS = (0.5, 0.999)
 LEARNING_RATE = 1e-4
@@ -69,11 +70,12 @@ def predict(
     contrast: bool = True,
     routes: Routes = "own",
     told: StateCodes | None = None,
+    draw: torch.Generator | None = None,
 ) -> Prediction:
     """Render the driver's motion with the reference's face; ``adapted`` is made for ``contrast``.
 
     Where there is a truth, it may help: ``routes`` says how far the transfer is shown it, and ``told`` makes motion
-    codes of the true states in place of the encoder's.
+    codes of the true states in place of the encoder's. ``draw`` picks the part.
 
     The identity encoder sees the three pictures one after the other, since batch norms in training mode mix a batch.
     """
@@ -102,8 +104,8 @@ def predict(
     places = None if truth is None else true_places(truth, (x.shape[-1] for x in driving))
     if routes == "own" or places is None:
         aligned = renderer.imt(driving, maps)
-    elif routes == "near":
-        aligned = near_transfer(renderer.imt, driving, maps, places)
+    elif routes in ("near", "part"):
+        aligned = near_transfer(renderer.imt, driving, maps, places, draw if routes == "part" else None)
     else:
         aligned = told_transfer(renderer.imt, maps, places)
     frames = renderer.frame_decoder(aligned)
@@ -179,10 +181,12 @@ class RendererTrainer:
 
         contrast = bool(self.weights.identity)
         told = self._codes if self.codes_told else None
+        # As many steps, as many draws: a run that goes on draws what it would have drawn.
+        draw = torch.Generator().manual_seed(self.steps)
 
         def predicted(batch: PictureBatch) -> Prediction:
             with self._autocast():
-                return predict(self.renderer, batch, contrast=contrast, routes=self.routes, told=told)
+                return predict(self.renderer, batch, contrast=contrast, routes=self.routes, told=told, draw=draw)
 
         self._optimiser.zero_grad(set_to_none=True)
         # Made as they are used, so that one batch's maps are gone before the next one's come.
@@ -228,10 +232,11 @@ class RendererTrainer:
             found["adversarial"] = adversarial_loss(self.discriminator(frames))
         truth, places = batch.truth, prediction.places
         if truth is not None and places is not None and self.weights.routing:
-            # As many steps, as many draws: a run that goes on draws what it would have drawn.
             draw = torch.Generator().manual_seed(self.steps)
             transfer = self.renderer.imt
-            found["routing"] = routing_loss(transfer, prediction.driving, prediction.source, truth, places, draw)
+            found["routing"] = routing_loss(
+                transfer, prediction.driving, prediction.source, truth, places, draw, batch.face
+            )
         if truth is not None and self._codes is not None and self.weights.codes:
             codes = torch.cat([prediction.reference_code, prediction.code])
             found["codes"] = self._codes.error(codes, torch.cat([truth.reference_state, truth.target_state]))

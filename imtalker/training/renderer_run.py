@@ -22,7 +22,7 @@ from imtalker.training.norms import add_norms, without_norms
 from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.picture_data import AvatarPictures, PictureData, placed
 from imtalker.training.pictures import PictureBatch
-from imtalker.training.renderer import RendererTrainer, RendererWeights, predict
+from imtalker.training.renderer import RendererTrainer, RendererWeights, Routes, predict
 from imtalker.training.schedule import scheduled
 from imtalker.training.share import ALONE, Share
 
@@ -66,6 +66,8 @@ class RendererRun:
     """Steps at first in which the truth says where the transfer looks. Those are cheap."""
     routes_near: int = 0
     """Steps up to which its attention then looks only near the true place; see `imtalker.training.helpers`."""
+    routes_part: int = 0
+    """Steps up to which it then is alone in a quarter of each fine map."""
     norms: bool = True
     """See `imtalker.training.norms`."""
     norms_learn: int = 2000
@@ -180,7 +182,8 @@ def train_renderer(
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
         trainer.codes_told = step < run.codes_told
-        trainer.routes = "told" if step < run.routes_told else "near" if step < run.routes_near else "own"
+        shown: dict[Routes, int] = {"told": run.routes_told, "near": run.routes_near, "part": run.routes_part}
+        trainer.routes = next((routes for routes, steps in shown.items() if step < steps), "own")
         trainer.norms_learn = step < run.norms_learn
         left = max(0.0, 1 - step / run.helped)
         trainer.weights = replace(run.weights, routing=left * run.weights.routing, codes=left * run.weights.codes)

@@ -54,12 +54,12 @@ class Speech:
         return perform(self.text, self.voice, seed=1, rate=self.rate)
 
 
-PORTRAITS = {"ana.png": Portrait(4, 320), "kofi.jpg": Portrait(5, 256), "mei.webp": Portrait(11, 384)}
+PORTRAITS = {"ana.png": Portrait(9, 320), "kofi.jpg": Portrait(2, 256), "mei.webp": Portrait(25, 384)}
 ENGLISH = Speech("en-us+f4", "One portrait, one voice, and the picture speaks.", rate=175)
 SPANISH = Speech("es+m3", "Una sola voz puede hablar con muchas caras.")
 FRENCH = Speech("fr+f4", "La tête suit la vidéo, le son vient d'ailleurs.")
 DRIVER = Speech("en-us+m7", "I turn my head, I blink, and they follow me.", rate=150)
-DRIVING, DRIVER_SIZE = 15, 256
+DRIVING, DRIVER_SIZE = 3, 256
 
 SCHEMA = pa.schema(
     [
@@ -80,8 +80,8 @@ ROWS = (
 
 
 def frames(identity: int, states: torch.Tensor, size: int) -> NDArray[np.uint8]:
-    """An avatar in states [T, 14]: uint8 [T, size, size, 3]."""
-    return as_bytes(render(draw_identity(identity), states, size, device="cpu").image)
+    """An avatar, of the world that the demo's model knows, in states [T, 14]: uint8 [T, size, size, 3]."""
+    return as_bytes(render(draw_identity(identity, "narrow"), states, size, device="cpu").image)
 
 
 def encode_speech(

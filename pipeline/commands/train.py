@@ -116,6 +116,7 @@ def evaluate(
     identities: Annotated[int, typer.Option(min=2, help="held-out avatars that are rendered")] = 24,
     lines: Annotated[int, typer.Option(min=2, help="held-out sentences that are spoken")] = 24,
     language: Annotated[list[str] | None, typer.Option(help="of the sentences; may be repeated; default: all")] = None,
+    world: Annotated[Literal["full", "narrow"], typer.Option(help="kinds of avatars that it is judged by")] = "full",
     seed: Annotated[int, typer.Option(min=0, help="of states and sentences")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print the scores as JSON on stdout")] = False,
 ) -> None:
@@ -130,6 +131,7 @@ def evaluate(
         model=model,
         renderer=renderer,
         generator=generator,
+        world=world,
         identities=identities,
         lines=lines,
         seed=seed,

@@ -10,6 +10,8 @@ from functools import cache
 
 import numpy as np
 
+from pipeline.metrics.mel import hertz_of, mel, triangles
+
 SAMPLE_RATE = 16_000
 STEPS_PER_S = 100
 COEFFICIENTS = 13
@@ -41,13 +43,8 @@ def mfcc(waveform: np.ndarray) -> np.ndarray:
 @cache
 def _filters() -> np.ndarray:
     """[26, 257]: triangles between bins that are evenly spread on the mel scale."""
-    highest = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
-    hertz = 700 * (10 ** (np.linspace(0, highest, _FILTERS + 2) / 2595) - 1)
-    edges = np.floor((_FFT + 1) * hertz / SAMPLE_RATE)
-    at = np.arange(_FFT // 2 + 1)
-    rising = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - at) / np.diff(edges)[1:, None]
-    return np.clip(np.minimum(rising, falling), 0, None)
+    hertz = hertz_of(np.linspace(0, mel(SAMPLE_RATE / 2), _FILTERS + 2))
+    return triangles(np.floor((_FFT + 1) * hertz / SAMPLE_RATE), np.arange(_FFT // 2 + 1))
 
 
 @cache

@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 
+from pipeline.metrics.mel import mel, triangles
+
 SAMPLE_RATE = 16_000
 _WINDOW = 1024
 _BANDS = 8
@@ -107,13 +109,6 @@ def _spread(marked: np.ndarray, frames: int) -> np.ndarray:
 
 @cache
 def _filters() -> np.ndarray:
-    """[bands, bins]: triangles that overlap by half, evenly spread on the mel scale (O'Shaughnessy)."""
-
-    def mel(hertz: np.ndarray | float) -> np.ndarray:
-        return np.asarray(2595 * np.log10(1 + np.asarray(hertz) / 700))
-
+    """[bands, bins]: triangles evenly spread on the mel scale."""
     edges = np.linspace(mel(_LOWEST_HZ), mel(_HIGHEST_HZ), _BANDS + 2)
-    at = mel(np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE))
-    rising = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - at) / np.diff(edges)[1:, None]
-    return np.clip(np.minimum(rising, falling), 0, None)
+    return triangles(edges, mel(np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE)))

@@ -108,6 +108,7 @@ class RendererSettings(TrainingSettings):
     codes_told: int = Field(0, ge=0, description="steps at first with motion codes of the true states; avatars only")
     routes_told: int = Field(0, ge=0, description="steps at first in which the truth routes; avatars only")
     routes_near: int = Field(0, ge=0, description="steps up to which attention looks near the truth; avatars only")
+    routes_part: int = Field(0, ge=0, description="steps up to which it is alone in a quarter; avatars only")
     codes_first: int = Field(
         0, ge=0, description="steps in which the motion encoder alone learns avatars' states, before"
     )
@@ -140,7 +141,7 @@ class RendererSettings(TrainingSettings):
             raise ValueError(
                 "norms need two references or more in every part of a batch: raise batch, or set norms: false"
             )
-        helped = ("codes_first", "routes_first", "codes_told", "routes_told", "routes_near")
+        helped = ("codes_first", "routes_first", "codes_told", "routes_told", "routes_near", "routes_part")
         if self.data != AVATARS and (wanted := [name for name in helped if getattr(self, name)]):
             raise ValueError(f"{', '.join(wanted)}: pictures whose states are known are needed, data: avatars")
         if (self.codes_first or self.codes_told) and config.dim_motion < StateCodes.SHORTEST:

@@ -108,6 +108,7 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         codes_told=settings.codes_told,
         routes_told=settings.routes_told,
         routes_near=settings.routes_near,
+        routes_part=settings.routes_part,
         codes_first=settings.codes_first,
         codes_rate=settings.codes_rate,
         codes_fixed=settings.codes_fixed,

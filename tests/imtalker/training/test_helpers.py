@@ -232,5 +232,22 @@ def test_near_attention_is_attention_that_sees_a_few_cells_only(compared: int, m
         torch.testing.assert_close(near[level], wanted, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_attention_is_left_alone_in_a_quarter_and_kept_near_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    renderer = Renderer(SMALL).eval()
+    driving, source = prepared(renderer)
+    places = places_of(truth(grid() - 0.2, grid()), *attended())
+    monkeypatch.setattr(places_module, "_COMPARED", 1)
+    own = renderer.imt(driving, source)
+    near = near_transfer(renderer.imt, driving, source, places)
+    part = near_transfer(renderer.imt, driving, source, places, draw())
+    for level in range(renderer.imt.attention_levels):
+        alone = (part[level] - own[level]).abs().amax(1) < 1e-5
+        kept = (part[level] - near[level]).abs().amax(1) < 1e-5
+        assert (alone | kept).all()
+        assert (alone & ~kept).sum() == alone.numel() // 4
+
+
 def attended() -> list[int]:
     return [side for side in SMALL.level_resolutions if side < SMALL.swin_res_threshold]
