@@ -54,7 +54,7 @@ class Speech:
         return perform(self.text, self.voice, seed=1, rate=self.rate)
 
 
-PORTRAITS = {"ana.png": Portrait(9, 320), "kofi.jpg": Portrait(2, 256), "mei.webp": Portrait(25, 384)}
+PORTRAITS = {"ana.png": Portrait(9, 320), "kofi.jpg": Portrait(2, 256), "mei.webp": Portrait(4, 384)}
 ENGLISH = Speech("en-us+f4", "One portrait, one voice, and the picture speaks.", rate=175)
 SPANISH = Speech("es+m3", "Una sola voz puede hablar con muchas caras.")
 FRENCH = Speech("fr+f4", "La tête suit la vidéo, le son vient d'ailleurs.")
