@@ -1,21 +1,22 @@
-"""What pictures with known geometry allow: losses that tell where features come from, and transfers that are told.
+"""What pictures with known geometry allow: losses that tell where things are, and transfers that are told.
 
-The transfer has to learn routing by position before anything else pays. Both losses are for the beginning of a
-training and fade; the networks that result are those of the published model.
+The transfer has to learn routing by position before anything else pays. The help is for the beginning of a training
+and fades; the networks that result are those of the published model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imtalker.layers.attention import to_map, to_tokens
+from imtalker.layers.attention import MultiHeadAttention, to_map, to_tokens
 from imtalker.layers.resample import resample
-from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransfer, SourceMaps
+from imtalker.renderer.transfer import CrossAttentionLevel, ImplicitMotionTransfer, ResampledLevel, SourceMaps
 from imtalker.training.pictures import Truth
 from imtalker.training.places import Places, is_fine, near_cells, near_weights, taken, true_weights
 
@@ -68,14 +69,12 @@ def routing_loss(
     ``face``, the targets' masks of eyes and mouth [B, 1, R, R]: where these are, cells are drawn more often.
     """
     losses = []
-    for level, maps, keys in zip(transfer, driving, source.keys, strict=False):
-        if not isinstance(level, CrossAttentionLevel):
-            break
+    for attention, maps, keys in zip(_attentions(transfer, len(driving)), driving, source.keys, strict=True):
         side = maps.shape[-1]
         many = _drawn(side, _NEAR_QUERIES * queries, face, draw).to(maps.device)
         few = many[:queries]
-        q = level.block_efc.split(level.block_efc.q_proj(to_tokens(maps)[:, many]))
-        losses.append(_divergence(q[:, :, : len(few)] @ keys.transpose(2, 3), true_weights(truth, side, few)[0], q))
+        q = attention.split(attention.q_proj(to_tokens(maps)[:, many]))
+        losses.append(_divergence(q[:, :, : len(few)] @ keys.transpose(2, 3), true_weights(truth, side, few), q))
         if is_fine(side):
             cells = near_cells(places[side])[:, many]
             losses.append(_divergence(_near_logits(q, keys, cells), near_weights(truth, side, cells, many), q))
@@ -87,17 +86,12 @@ def told_transfer(transfer: ImplicitMotionTransfer, source: SourceMaps, places: 
 
     The transfer's own attention is not computed. source and `true_places` of the same batch.
     """
-    aligned: list[Tensor] = []
-    best: Tensor | None = None
-    for i, level in enumerate(transfer):
-        if isinstance(level, CrossAttentionLevel):
-            values = source.values[i]
-            side = math.isqrt(values.shape[2])
-            best = places[side].nearest
-            aligned.append(to_map(level.block_efc.join(_sampled(values, places[side].points)), side))
-        else:
-            aligned.append(_resampled(transfer, source, i, best))
-    return aligned
+
+    def told(attention: MultiHeadAttention, i: int) -> Tensor:
+        values = source.values[i]
+        return attention.join(_sampled(values, places[math.isqrt(values.shape[2])].points))
+
+    return _aligned(transfer, source, places, told)
 
 
 def near_transfer(
@@ -113,29 +107,44 @@ def near_transfer(
     ``alone``, a source of chance, it is left alone in a quarter of each fine map: one in the middle, where faces are,
     or anywhere, as often.
     """
-    aligned: list[Tensor] = []
-    best: Tensor | None = None
-    for i, level in enumerate(transfer):
-        if isinstance(level, CrossAttentionLevel):
-            attention, side = level.block_efc, driving[i].shape[-1]
-            keys, values, query = source.keys[i], source.values[i], to_tokens(driving[i])
-            if is_fine(side):
-                cells = near_cells(places[side])
-                q = attention.split(attention.q_proj(query))
-                weights = (_near_logits(q, keys, cells) * q.shape[-1] ** -0.5).softmax(-1)
-                mixed = (weights[..., None].to(values.dtype) * _near(values, cells)).sum(3)
-                if alone is not None:
-                    part = _quarter(side, alone).to(q.device)
-                    own = F.scaled_dot_product_attention(q[:, :, part], keys, values)
-                    mixed = mixed.index_copy(2, part, own.to(mixed.dtype))
-                tokens = attention.join(mixed)
-            else:
-                tokens = attention(query, keys, values)
-            best = places[side].nearest
-            aligned.append(to_map(tokens, side))
-        else:
-            aligned.append(_resampled(transfer, source, i, best))
-    return aligned
+
+    def near(attention: MultiHeadAttention, i: int) -> Tensor:
+        keys, values, query, side = source.keys[i], source.values[i], to_tokens(driving[i]), driving[i].shape[-1]
+        if not is_fine(side):
+            return attention(query, keys, values)
+        cells = near_cells(places[side])
+        q = attention.split(attention.q_proj(query))
+        weights = (_near_logits(q, keys, cells) * q.shape[-1] ** -0.5).softmax(-1)
+        mixed = (weights[..., None].to(values.dtype) * _near(values, cells)).sum(3)
+        if alone is not None:
+            part = _quarter(side, alone).to(q.device)
+            own = F.scaled_dot_product_attention(q[:, :, part], keys, values)
+            mixed = mixed.index_copy(2, part, own.to(mixed.dtype))
+        return attention.join(mixed)
+
+    return _aligned(transfer, source, places, near)
+
+
+def _attentions(transfer: ImplicitMotionTransfer, levels: int) -> list[MultiHeadAttention]:
+    """Of the first ``levels``, those that attend."""
+    return [cast(CrossAttentionLevel, level).block_efc for level in list(transfer)[:levels]]
+
+
+def _aligned(
+    transfer: ImplicitMotionTransfer,
+    source: SourceMaps,
+    places: Mapping[int, Places],
+    attend: Callable[[MultiHeadAttention, int], Tensor],
+) -> list[Tensor]:
+    """Aligned features of all levels, coarse to fine; ``attend`` makes the tokens of a level that attends."""
+    sides = [math.isqrt(values.shape[2]) for values in source.values]
+    attentions = _attentions(transfer, len(sides))
+    tokens = [
+        to_map(attend(attention, i), side) for i, (attention, side) in enumerate(zip(attentions, sides, strict=True))
+    ]
+    best = places[sides[-1]].nearest
+    finer = cast(Sequence[ResampledLevel], list(transfer)[len(sides) :])
+    return tokens + [resample(pooled, best, level.ratio) for level, pooled in zip(finer, source.pooled, strict=True)]
 
 
 def _quarter(side: int, draw: torch.Generator) -> Tensor:
@@ -171,12 +180,6 @@ def _near(rows: Tensor, cells: Tensor) -> Tensor:
     """[B, heads, N, c] at ``cells`` [B, n, k] -> [B, heads, n, k, c]."""
     found = taken(rows.transpose(1, 2).flatten(2), cells)
     return found.unflatten(3, (rows.shape[1], -1)).permute(0, 3, 1, 2, 4)
-
-
-def _resampled(transfer: ImplicitMotionTransfer, source: SourceMaps, level: int, best: Tensor | None) -> Tensor:
-    ratio = transfer[level].ratio
-    assert best is not None and isinstance(ratio, int)  # noqa: S101  (the coarsest level attends)
-    return resample(source.pooled[level - transfer.attention_levels], best, ratio)
 
 
 def _sampled(values: Tensor, points: Tensor) -> Tensor:

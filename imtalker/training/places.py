@@ -11,8 +11,6 @@ from torch import Tensor
 
 from imtalker.training.pictures import Truth
 
-# In cells: content further away than this is hidden in the source.
-_NEAR = 1.5
 # In cells: attention that is spread so far about a place tells where between the cells it lies.
 _SPREAD = 0.5
 # The largest map whose cells are all compared with each other; finer maps look around what it finds.
@@ -28,15 +26,13 @@ class Places(NamedTuple):
     """x and y in the source, -1..1 as ``grid_sample(align_corners=False)`` reads them, [B, n, 2]."""
     nearest: Tensor
     """The source's cell with the most alike content, int64 [B, n]."""
-    shown: Tensor
-    """1 where the source shows the content, else 0; float [B, n]."""
 
 
-def true_weights(truth: Truth, side: int, queries: Tensor) -> tuple[Tensor, Tensor]:
+def true_weights(truth: Truth, side: int, queries: Tensor) -> Tensor:
     """For the target's cells ``queries`` [n] of a map of ``side`` x ``side``: how to look at the source's N cells.
 
     Returns [B, n, N], a bell about the place with the same content that sums to 1, so that places between cells can be
-    told; and float [B, n] with 0 where the source does not show it.
+    told.
     """
     target, source = _shows(truth, side)
     return _bell(torch.cdist(target[:, queries], source) * (side / 2))
@@ -48,12 +44,9 @@ def true_places(truth: Truth, sides: Iterable[int]) -> dict[int, Places]:
     Cells of maps larger than 32 x 32 are sought around the place of the cell of 32 x 32 that they belong to.
     """
     wanted = set(sides)
-    coarse = {side for side in wanted if not is_fine(side)}
-    middle = _nearest(truth, _COMPARED) if coarse != wanted else None
-    places = {side: _around(truth, side, _nearest(truth, side), 1) for side in coarse}
-    if middle is not None:
-        places |= {side: _around(truth, side, middle, side // _COMPARED) for side in wanted - coarse}
-    return places
+    # Comparing all cells is what takes its time: once for each size.
+    compared = {side: _nearest(truth, side) for side in {min(side, _COMPARED) for side in wanted}}
+    return {side: _around(truth, side, compared[min(side, _COMPARED)]) for side in wanted}
 
 
 def is_fine(side: int) -> bool:
@@ -69,7 +62,7 @@ def near_cells(places: Places) -> Tensor:
 def near_weights(truth: Truth, side: int, cells: Tensor, queries: Tensor) -> Tensor:
     """How to look at some ``cells`` [B, n, k] of the source from the target's ``queries`` [n]: float [B, n, k], sums
     are 1."""
-    return _bell(_apart(truth, side, cells, queries))[0]
+    return _bell(_apart(truth, side, cells, queries))
 
 
 def _nearest(truth: Truth, side: int) -> Tensor:
@@ -78,39 +71,37 @@ def _nearest(truth: Truth, side: int) -> Tensor:
     return torch.cdist(target, source).argmin(-1)
 
 
-def _around(truth: Truth, side: int, parents: Tensor, ratio: int) -> Places:
-    """Each cell is compared with those around where its parent, of a map ``ratio`` times coarser, found its content."""
-    candidates = _candidates(parents, side, ratio)
-    weights, shown = _bell(_apart(truth, side, candidates))
+def _around(truth: Truth, side: int, parents: Tensor) -> Places:
+    """Each cell is compared with those around where its parent, in the same map or a coarser one, found its content."""
+    candidates = _candidates(parents, side)
+    weights = _bell(_apart(truth, side, candidates, slice(None)))
     nearest = candidates.gather(2, weights.argmax(-1, keepdim=True))[..., 0]
     points = [(weights * along[candidates]).sum(-1) for along in _middles(side, weights).T.contiguous()]
-    return Places(torch.stack(points, -1), nearest, shown)
+    return Places(torch.stack(points, -1), nearest)
 
 
-def _apart(truth: Truth, side: int, cells: Tensor, queries: Tensor | None = None) -> Tensor:
-    """How far the content of the target's cells, all or ``queries``, is from that of ``cells`` [B, n, k] of the source,
-    in cells."""
+def _apart(truth: Truth, side: int, cells: Tensor, queries: Tensor | slice) -> Tensor:
+    """How far the content of the target's cells ``queries`` is from that of ``cells`` [B, n, k] of the source, in
+    cells."""
     target, source = _shows(truth, side)
-    if queries is not None:
-        target = target[:, queries]
-    first = side * side * torch.arange(len(cells), device=cells.device)
-    rows = cells + first[:, None, None]
+    rows = _rows(cells, side * side)
     # One coordinate after the other: sums over an axis of three are slow.
     squares = [
-        (b.flatten()[rows] - a[..., None]).square() for a, b in zip(target.unbind(-1), source.unbind(-1), strict=True)
+        (b.flatten()[rows] - a[..., None]).square()
+        for a, b in zip(target[:, queries].unbind(-1), source.unbind(-1), strict=True)
     ]
     return torch.stack(squares).sum(0).sqrt() * (side / 2)
 
 
-def _bell(distance: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights by distances in cells, over the last axis, and whether anything is near."""
-    weights = (-0.5 * (distance / _SPREAD).square()).softmax(-1)
-    return weights, (distance.amin(-1) < _NEAR).float()
+def _bell(distance: Tensor) -> Tensor:
+    """Weights by distances in cells, over the last axis."""
+    return (-0.5 * (distance / _SPREAD).square()).softmax(-1)
 
 
-def _candidates(parents: Tensor, side: int, ratio: int) -> Tensor:
+def _candidates(parents: Tensor, side: int) -> Tensor:
     """The source's cells around where each cell's parent found its content, int64 [B, side², k]."""
-    coarse = side // ratio
+    coarse = math.isqrt(parents.shape[1])
+    ratio = side // coarse
     found = parents.unflatten(1, (coarse, coarse)).repeat_interleave(ratio, 1).repeat_interleave(ratio, 2)
     within = torch.arange(side, device=parents.device) % ratio
     rows, columns = ratio * (found // coarse) + within[:, None], ratio * (found % coarse) + within
@@ -130,9 +121,13 @@ def _window(cells: Tensor, side: int, width: int) -> Tensor:
 
 def taken(cells: Tensor, index: Tensor) -> Tensor:
     """Rows [B, N, C] at [B, n, k] -> [B, n, k, C]."""
-    first = len(cells[0]) * torch.arange(len(cells), device=cells.device)
-    rows = (index + first[:, None, None]).flatten()
+    rows = _rows(index, cells.shape[1]).flatten()
     return cells.flatten(0, 1).index_select(0, rows).unflatten(0, index.shape)
+
+
+def _rows(index: Tensor, count: int) -> Tensor:
+    """Places [B, n, k] in each of B lists of ``count`` -> places in all lists, one after the other."""
+    return index + count * torch.arange(len(index), device=index.device)[:, None, None]
 
 
 def _middles(side: int, like: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Prediction:
     adapted: tuple[Tensor, Tensor] | None
     """What the adaptation makes of ``code`` for the target's and for the negative's identity."""
     places: dict[int, Places] | None = None
-    """Of the attention levels, by side; None without a truth."""
+    """Of the attention levels, by side; None where the transfer was not shown them."""
 
 
 def predict(
@@ -101,13 +101,15 @@ def predict(
             *([x.repeat_interleave(each, 0) for x in part] for part in (maps.keys, maps.values, maps.pooled))
         )
     driving = renderer.motion_maps(code, own)
-    places = None if truth is None else true_places(truth, (x.shape[-1] for x in driving))
-    if routes == "own" or places is None:
+    places = None
+    if routes == "own" or truth is None:
         aligned = renderer.imt(driving, maps)
-    elif routes in ("near", "part"):
-        aligned = near_transfer(renderer.imt, driving, maps, places, draw if routes == "part" else None)
     else:
-        aligned = told_transfer(renderer.imt, maps, places)
+        places = true_places(truth, (x.shape[-1] for x in driving))
+        if routes == "told":
+            aligned = told_transfer(renderer.imt, maps, places)
+        else:
+            aligned = near_transfer(renderer.imt, driving, maps, places, draw if routes == "part" else None)
     frames = renderer.frame_decoder(aligned)
     return Prediction(frames, code, reference_code, driving, maps, adapted, places)
 
@@ -181,8 +183,7 @@ class RendererTrainer:
 
         contrast = bool(self.weights.identity)
         told = self._codes if self.codes_told else None
-        # As many steps, as many draws: a run that goes on draws what it would have drawn.
-        draw = torch.Generator().manual_seed(self.steps)
+        draw = self._draw()
 
         def predicted(batch: PictureBatch) -> Prediction:
             with self._autocast():
@@ -230,13 +231,11 @@ class RendererTrainer:
             found["identity"] = identity_distance_loss(prediction.code, *prediction.adapted)
         if self.weights.adversarial:
             found["adversarial"] = adversarial_loss(self.discriminator(frames))
-        truth, places = batch.truth, prediction.places
-        if truth is not None and places is not None and self.weights.routing:
-            draw = torch.Generator().manual_seed(self.steps)
-            transfer = self.renderer.imt
-            found["routing"] = routing_loss(
-                transfer, prediction.driving, prediction.source, truth, places, draw, batch.face
-            )
+        truth = batch.truth
+        if truth is not None and self.weights.routing:
+            driving, source = prediction.driving, prediction.source
+            places = prediction.places or true_places(truth, (x.shape[-1] for x in driving))
+            found["routing"] = routing_loss(self.renderer.imt, driving, source, truth, places, self._draw(), batch.face)
         if truth is not None and self._codes is not None and self.weights.codes:
             codes = torch.cat([prediction.reference_code, prediction.code])
             found["codes"] = self._codes.error(codes, torch.cat([truth.reference_state, truth.target_state]))
@@ -265,6 +264,10 @@ class RendererTrainer:
         self.steps = state["steps"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+    def _draw(self) -> torch.Generator:
+        """As many steps, as many draws: a run that goes on draws what it would have drawn."""
+        return torch.Generator().manual_seed(self.steps)
 
     def _autocast(self) -> torch.autocast:
         enabled = self._precision != torch.float32

@@ -182,8 +182,8 @@ def train_renderer(
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
         trainer.codes_told = step < run.codes_told
-        shown: dict[Routes, int] = {"told": run.routes_told, "near": run.routes_near, "part": run.routes_part}
-        trainer.routes = next((routes for routes, steps in shown.items() if step < steps), "own")
+        helps: dict[Routes, int] = {"told": run.routes_told, "near": run.routes_near, "part": run.routes_part}
+        trainer.routes = next((routes for routes, steps in helps.items() if step < steps), "own")
         trainer.norms_learn = step < run.norms_learn
         left = max(0.0, 1 - step / run.helped)
         trainer.weights = replace(run.weights, routing=left * run.weights.routing, codes=left * run.weights.codes)
