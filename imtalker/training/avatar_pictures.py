@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,19 @@ _CELLS = 64
 _LAYERS_APART = 4.0
 # Between two states; someone who talks has moved on by then.
 _APART_S = 2.0
+
+
+class KnownPictures(NamedTuple):
+    """B pictures with all that is known of them."""
+
+    pictures: Tensor
+    """float32 [B, 3, R, R] in 0..1"""
+    states: Tensor
+    """[B, 14]"""
+    coordinates: Tensor
+    """float32 [B, 3, n, n], see `AvatarPool`."""
+    face: Tensor
+    """[B, 1, R, R] in 0..1: eyes and mouth."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +111,15 @@ class AvatarPool:
             ),
         )
 
-    def pictures(self, count: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random pictures float32 [count, 3, R, R] in 0..1, and their states [count, 14]."""
+    def pictures(self, count: int, draw: torch.Generator) -> KnownPictures:
+        """Random ones."""
         group, who, state = (torch.randint(n, (count,), generator=draw) for n in self.images.shape[:3])
-        return self._pictures(group, who, state), self.states[group, state]
+        return KnownPictures(
+            self._pictures(group, who, state),
+            self.states[group, state],
+            self.coordinates[group, who, state].float(),
+            self.face[group, who, state][:, None].float() / 255,
+        )
 
     def _pictures(self, group: Tensor, who: Tensor, state: Tensor) -> Tensor:
         return self.images[group, who, state].float() / 255

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imtalker.generator.generator import MotionGenerator
 from imtalker.training.flow_matching import Dropout, MotionBatch, training_losses
+from imtalker.training.optimisers import Kind, make_optimiser
 from imtalker.training.renderer import BETAS, LEARNING_RATE
 from imtalker.training.schedule import scheduled
 from imtalker.training.share import ALONE, Share
@@ -32,9 +33,11 @@ class GeneratorTrainer:
         learning_rate: float = LEARNING_RATE,
         decay: float = EMA_DECAY,
         precision: torch.dtype = torch.float32,
+        kind: Kind = "adam",
         share: Share = ALONE,
     ) -> None:
-        """The learning rate falls along a cosine over ``total_steps``; ``seed`` decides times, noise and dropout.
+        """The learning rate falls along a cosine over ``total_steps``; ``seed`` decides times, noise and dropout,
+        ``kind`` the optimiser.
 
         Other precisions than float32 are used by autocast; in float16 gradients are scaled.
         """
@@ -47,8 +50,7 @@ class GeneratorTrainer:
         self._draw = torch.Generator().manual_seed(seed)
         self._device = next(generator.parameters()).device
         self._precision = precision
-        trained = [p for p in generator.parameters() if p.requires_grad]
-        self._optimiser = torch.optim.Adam(trained, learning_rate, BETAS)
+        self._optimiser = make_optimiser(generator, kind, learning_rate, BETAS)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == torch.float16)
 
     @property

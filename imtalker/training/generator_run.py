@@ -18,6 +18,7 @@ from imtalker.training.flow_matching import Dropout, MotionBatch, training_losse
 from imtalker.training.generator import EMA_DECAY, GeneratorTrainer
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
 from imtalker.training.motion_data import MotionData, placed
+from imtalker.training.optimisers import Kind
 from imtalker.training.renderer import LEARNING_RATE
 from imtalker.training.share import ALONE, Share
 
@@ -38,6 +39,7 @@ class GeneratorRun:
     batch: int = 16
     """Runs of frames in an update."""
     learning_rate: float = LEARNING_RATE
+    optimiser: Kind = "adam"
     dropout: Dropout = field(default_factory=Dropout)
     average: float = EMA_DECAY
     precision: str = "float32"
@@ -79,6 +81,7 @@ def train_generator(
         learning_rate=run.learning_rate,
         decay=run.average,
         precision=getattr(torch, run.precision),
+        kind=run.optimiser,
         share=share,
     )
     averaged = cast(MotionGenerator, trainer.average.module)

@@ -29,7 +29,7 @@ _FACE = 20.0
 
 
 class FaceFinder(nn.Module):
-    """Tells from a network's maps where a picture shows eyes and mouth, and how wrong it is."""
+    """Tells from maps of a network where a picture shows eyes and mouth, and how wrong that is."""
 
     rare: Tensor
 

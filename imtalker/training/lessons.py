@@ -19,9 +19,9 @@ from imtalker.layers.attention import to_tokens
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import CrossAttentionLevel, SourceMaps
 from imtalker.training.helpers import FaceFinder, routing_loss
+from imtalker.training.optimisers import Kind, make_optimiser
 from imtalker.training.pictures import PictureBatch, Truth
 from imtalker.training.places import true_places
-from imtalker.training.renderer import rate_groups
 from imtalker.training.schedule import scheduled
 from imtalker.training.state_codes import StateCodes
 
@@ -45,12 +45,13 @@ class Lesson(ABC):
         learning_rate: float = 1e-3,
         equalised_rate: float = 1.0,
         precision: torch.dtype = torch.float32,
+        kind: Kind = "adam",
     ) -> None:
         """The rate falls along a cosine to a tenth over ``steps``; ``equalised_rate`` as for `RendererTrainer`."""
         self.renderer, self.learning = renderer, learning
         self.steps = 0
         self._planned, self._rate, self._precision = steps, learning_rate, precision
-        self._optimiser = torch.optim.Adam(rate_groups(learning, equalised_rate), learning_rate, _BETAS)
+        self._optimiser = make_optimiser(learning, kind, learning_rate, _BETAS, equalised_rate=equalised_rate)
 
     @abstractmethod
     def loss(self, batch: PictureBatch, truth: Truth) -> Tensor:

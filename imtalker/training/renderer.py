@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from imtalker.layers.equalised import EqualConv2d, EqualLinear
-from imtalker.layers.modulated import ModulatedConv2d
 from imtalker.renderer.renderer import Renderer
 from imtalker.renderer.transfer import SourceMaps
 from imtalker.training.discriminator import TwoScales
 from imtalker.training.helpers import near_transfer, routing_loss, told_transfer
 from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss
 from imtalker.training.norms import keep_statistics
+from imtalker.training.optimisers import Kind, make_optimiser
 from imtalker.training.pictures import PictureBatch
 from imtalker.training.places import Places, true_places
 from imtalker.training.state_codes import StateCodes
@@ -129,12 +128,13 @@ class RendererTrainer:
         average: float | None = None,
         equalised_rate: float = 1.0,
         codes_fixed: bool = False,
+        kind: Kind = "adam",
     ) -> None:
         """``perceptual`` is a `PerceptualLoss`. Other precisions than float32 are used by autocast. ``average`` is the
         decay of a running average of the renderer's weights, kept as `average`. ``equalised_rate`` times the
         learning rate is that of the renderer's equalised layers: stored with unit spread, they hardly move at the rate
         that suits the others (StyleGAN2 trains them at 20 times the published rate here). ``codes_fixed`` leaves the
-        motion encoder as it is.
+        motion encoder as it is. ``kind`` is that of the renderer's optimiser.
 
         All networks are on one device. In float16 gradients are scaled.
         """
@@ -156,7 +156,7 @@ class RendererTrainer:
             self.average = AveragedModel(renderer, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
         self._codes_fixed = codes_fixed
         renderer.latent_token_encoder.requires_grad_(not codes_fixed)
-        self._optimiser = torch.optim.Adam(rate_groups(renderer, equalised_rate), learning_rate, BETAS)
+        self._optimiser = make_optimiser(renderer, kind, learning_rate, BETAS, equalised_rate=equalised_rate)
         self._adversary = torch.optim.Adam(
             discriminator.parameters(), learning_rate * (self.weights.adversarial or 1), BETAS
         )
@@ -278,17 +278,3 @@ class RendererTrainer:
         nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
         scaler.step(optimiser)
         scaler.update()
-
-
-def rate_groups(network: nn.Module, equalised_rate: float) -> list[dict[str, Any]]:
-    """An optimiser's groups: the network's equalised layers, at ``factor`` times the learning rate, and all else."""
-    equalised = {id(p): p for p in equalised_weights(network)}
-    others = [p for p in network.parameters() if id(p) not in equalised]
-    return [{"params": others, "factor": 1.0}, {"params": list(equalised.values()), "factor": equalised_rate}]
-
-
-def equalised_weights(network: nn.Module) -> list[nn.Parameter]:
-    """The weights that are stored with unit spread and scaled at run time."""
-    return [
-        module.weight for module in network.modules() if isinstance(module, EqualLinear | EqualConv2d | ModulatedConv2d)
-    ]

@@ -19,6 +19,7 @@ from imtalker.training.discriminator import TwoScales, check_batch
 from imtalker.training.lessons import CodeLesson, Lesson, RouteLesson
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
 from imtalker.training.norms import add_norms, without_norms
+from imtalker.training.optimisers import Kind
 from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.picture_data import AvatarPictures, PictureData, placed
 from imtalker.training.pictures import PictureBatch
@@ -54,6 +55,7 @@ class RendererRun:
     """How often another avatar drives."""
     learning_rate: float = 1e-3
     equalised_rate: float = 10.0
+    optimiser: Kind = "adam"
     floor: float = 2e-5
     warmup: int = 200
     weights: RendererWeights = field(
@@ -154,7 +156,11 @@ def train_renderer(
         # Every process learns from whole batches, so all come to the same weights.
         train(lesson, whole, folder / name, steps=steps, report=report, pace=pace, stop=stop, share=share)
 
-    common = {"equalised_rate": run.equalised_rate, "precision": getattr(torch, run.precision)}
+    common = {
+        "equalised_rate": run.equalised_rate,
+        "precision": getattr(torch, run.precision),
+        "kind": run.optimiser,
+    }
     if run.codes_first:
         codes = CodeLesson(renderer, steps=run.codes_first, learning_rate=run.codes_rate, **common)
         learn(codes, CODES, run.codes_first)
@@ -167,9 +173,8 @@ def train_renderer(
         PerceptualLoss(network or Structure()).to(device),
         weights=run.weights,
         learning_rate=run.learning_rate,
-        precision=getattr(torch, run.precision),
         average=run.average,
-        equalised_rate=run.equalised_rate,
+        **common,
         codes_fixed=run.codes_fixed,
         share=share,
     )

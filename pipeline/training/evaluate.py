@@ -30,7 +30,7 @@ EVALUATION = "evaluation.json"
 PICTURES = "evaluation.png"
 
 # Avatars that the reader learns from; their seed is above those of trainings.
-_READER_SEED, _READER_GROUPS, _READER_STATES = 4000, 200, 8
+_READER_SEED, _READER_GROUPS, _READER_STATES = 4000, 400, 6
 _SILENCE_S = (1.0, 1.0)
 _HEAD = ("yaw", "pitch", "roll")
 
@@ -50,7 +50,7 @@ class EvaluationSettings:
     states: int = 8
     lines: int = 24
     languages: tuple[str, ...] = LANGUAGES
-    reader_steps: int = 3000
+    reader_steps: int = 8000
     seed: int = 0
 
 

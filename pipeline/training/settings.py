@@ -56,6 +56,7 @@ class TrainingSettings(BasicSettings):
     accumulate: int = Field(1, ge=1, description="parts that a batch is worked through in")
     average: float = Field(gt=0, lt=1, description="decay of the running average of the weights")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of autocast")
+    optimiser: Literal["adam", "muon"] = Field("adam", description="adam, as published, or muon")
     workers: int = Field(1, ge=1, description="processes that share every batch; more than one: Ray Train")
     gpus_per_worker: float | None = Field(None, ge=0, description="default: 1 where the cluster has GPUs, else 0")
     cpus_per_worker: float | None = Field(None, gt=0, description="default: a worker's share of the CPUs, at most 8")

@@ -37,7 +37,7 @@ def test_likeness_in_closed_form() -> None:
 
 def test_a_reader_learns_to_read(pool: AvatarPool) -> None:
     losses: list[float] = []
-    reader = fit_reader(pool, 30, report=lambda step, loss: losses.append(loss))
+    reader = fit_reader(pool, 60, report=lambda step, loss: losses.append(loss))
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     assert reader(torch.rand(2, 3, 64, 64)).shape == (2, len(STATE_FIELDS))
     again = fit_reader(pool, 2)

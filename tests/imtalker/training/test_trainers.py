@@ -65,13 +65,14 @@ def same(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
-def test_renderer_training_goes_on_exactly() -> None:
-    whole = renderer_trainer()
+@pytest.mark.parametrize("kind", ["adam", "muon"])
+def test_renderer_training_goes_on_exactly(kind: str) -> None:
+    whole = renderer_trainer(kind=kind)
     for seed in range(3):
         whole.step([pictures(seed)])
-    first = renderer_trainer()
+    first = renderer_trainer(kind=kind)
     first.step([pictures(0)])
-    second = renderer_trainer(learning_rate=1.0)
+    second = renderer_trainer(kind=kind, learning_rate=1.0)
     second.load_state_dict(through_a_file(first.state_dict()))
     terms = [second.step([pictures(seed)]) for seed in (1, 2)]
     assert same(whole.state_dict(), second.state_dict())
