@@ -23,7 +23,7 @@ from imtalker.training.places import Places, is_fine, near_cells, near_weights, 
 # Eyes and mouth are some hundredths of a picture.
 _RARE = 5.0
 # A look at few keys is cheap: there are so many for each at all of them.
-_NEAR_QUERIES = 32
+_NEAR_QUERIES = 8
 # How much likelier than others a cell is looked at that has eyes or mouth in all pictures: a third of all looks.
 _FACE = 20.0
 
@@ -58,13 +58,13 @@ def routing_loss(
     draw: torch.Generator,
     face: Tensor | None = None,
     *,
-    queries: int = 32,
+    queries: int = 128,
 ) -> Tensor:
     """How little the attention levels look at the place in the source that shows a cell's content.
 
     Mean of the divergence (Kullback-Leibler, nats) of the attention weights, which are averaged over heads first, from
     `true_weights`, for ``queries`` random cells of each level; of the fine levels also that among the few cells near
-    the true place, for 32 times as many. Cells whose content the source hides look at what is most like it: something
+    the true place, for eight times as many. Cells whose content the source hides look at what is most like it: something
     they have to look at. driving [B, C, r, r] of the attention levels; source and `true_places` of the same batch, and
     ``face``, the targets' masks of eyes and mouth [B, 1, R, R]: where these are, cells are drawn more often.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from imtalker.avatars.speech.espeak import EspeakError
 from imtalker.avatars.speech.performance import PERFORMANCE_COLUMNS, Performance, perform
 from imtalker.avatars.speech.texts import LANGUAGES, lines
 from imtalker.avatars.state import STATE_FIELDS
-from imtalker.checkpoints import CheckpointError, load_audio_encoder
+from imtalker.checkpoints import CheckpointError, load_audio_encoder, weights_sha256
 from imtalker.config import GeneratorConfig
 from imtalker.generator.generator import MotionGenerator
 from imtalker.training.chance import chance
@@ -21,6 +22,9 @@ from imtalker.training.state_codes import StateCodes
 from pipeline.avatars.conditions import conditions_of
 from pipeline.errors import CannotRun
 from pipeline.progress import RunProgress
+from pipeline.training.record import check_facts
+
+RECORD = "performed.json"
 
 # Up to so many seconds of silence come before and after a line: mouths have to learn to rest.
 _SILENCE_S = 1.2
@@ -35,6 +39,7 @@ class PerformedClips:
     """
 
     folder: Path
+    """A file in it says what the clips were made of."""
     audio_encoder: Path
     config: GeneratorConfig
     clips: int
@@ -42,11 +47,15 @@ class PerformedClips:
     languages: tuple[str, ...] = LANGUAGES
 
     def make(self, progress: RunProgress) -> None:
-        """Make the clips that are missing. Raises CannotRun where espeak-ng or the audio encoder can't be used."""
+        """Make the clips that are missing.
+
+        Raises CannotRun where espeak-ng or the audio encoder can't be used, and when the folder's clips are others.
+        """
         generator, codes = MotionGenerator(self.config), StateCodes(self.config.dim_motion)
         progress.begin("clips", self.clips)
         try:
             load_audio_encoder(generator, self.audio_encoder)
+            check_facts(self.folder / RECORD, self._facts(), "clips")
             for number, line in enumerate(lines(self.clips, seed=self.seed, languages=self.languages)):
                 stem = f"{line.language}-{number:05d}"
                 if not clip_paths(self.folder, stem)["motion"].exists():
@@ -63,6 +72,15 @@ class PerformedClips:
                 progress.advance()
         except (EspeakError, CheckpointError) as exc:
             raise CannotRun(str(exc)) from exc
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "lines": self.clips,
+            "seed": self.seed,
+            "languages": list(self.languages),
+            "dim_motion": self.config.dim_motion,
+            "audio_encoder": weights_sha256(self.audio_encoder),
+        }
 
 
 @torch.inference_mode()

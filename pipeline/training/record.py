@@ -42,30 +42,50 @@ def check_record(kind: str, settings: BasicSettings) -> None:
     """
     path = settings.output / RECORD
     wanted = {"kind": kind, **settings.model_dump(mode="json", exclude=_FREE)}
-    try:
-        settings.output.mkdir(parents=True, exist_ok=True)
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        if found != wanted and not has_checkpoint(settings.output):
-            for name in (POOLS, CODES, ROUTES):
-                shutil.rmtree(settings.output / name, ignore_errors=True)
+    if not has_checkpoint(settings.output) and _read(path) != wanted:
+        for name in (POOLS, CODES, ROUTES):
+            shutil.rmtree(settings.output / name, ignore_errors=True)
+        path.unlink(missing_ok=True)
+    check_facts(path, wanted, "a training")
+
+
+def check_facts(path: Path, wanted: dict[str, Any], what: str) -> None:
+    """Compare what a folder is made of with the facts in its file ``path``, or write them down where that is missing.
+
+    Raises CannotRun when they differ; ``what`` says what the folder holds.
+    """
+    found = _read(path)
+    if found is None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".part")
             partial.write_text(json.dumps(wanted, indent=1) + "\n")
             partial.replace(path)
-            return
-    except (OSError, ValueError) as exc:
-        raise CannotRun(f"{settings.output} can't be used: {exc}") from exc
+        except OSError as exc:
+            raise CannotRun(f"{path.parent} can't be used: {exc}") from exc
+        return
     names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
     if names:
         differences = [f"  {name}: {found.get(name)!r} there, {wanted.get(name)!r} here" for name in names]
         raise CannotRun(
             "\n".join(
                 [
-                    f"{settings.output} holds a training with other settings:",
+                    f"{path.parent} holds {what} with other settings:",
                     *differences,
                     "name another output, or go on with the old settings",
                 ]
             )
         )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        raise CannotRun(f"{path.parent} can't be used: {exc}") from exc
+    return facts
 
 
 def has_checkpoint(folder: Path) -> bool:
