@@ -47,7 +47,9 @@ class ItemError(Exception):
         self.transient = transient
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return item_error, (ErrorRecord(self.kind, self.stage, self.message, self.hint, self.trace),)
+        # The record is what is stored; that an error may be gone soon matters only while it is on its way.
+        record = ErrorRecord(self.kind, self.stage, self.message, self.hint, self.trace)
+        return item_error, (record,), {"transient": self.transient}
 
 
 class InputError(ItemError):

@@ -53,7 +53,7 @@ class StorageError(ItemError, CannotRun):
         super().__init__("infrastructure", message, hint=hint, transient=transient)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StorageError, (self.message, self.hint)
+        return StorageError, (self.message, self.hint), {"transient": self.transient}
 
 
 def connect(uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> tuple[AbstractFileSystem, str]:

@@ -429,6 +429,9 @@ def test_a_storage_error_is_the_items_in_a_stage_and_the_runs_outside(s3: S3Serv
     assert isinstance(back, StorageError)
     assert isinstance(back, ItemError)
     assert (back.message, back.hint) == (caught.value.message, caught.value.hint)
+    for transient in (True, False):
+        for error in (StorageError("gone", transient=transient), ItemError("model", "NaN", transient=transient)):
+            assert pickle.loads(pickle.dumps(error)).transient is transient  # noqa: S301  (our own bytes)
 
 
 def test_hashes_of_what_is_stored_are_those_of_the_source(place: Place, tmp_path: Path) -> None:
