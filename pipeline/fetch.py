@@ -24,8 +24,8 @@ from fsspec.implementations.local import LocalFileSystem
 from manifests.uri import storage_errors
 from pipeline.config import RunSettings
 from pipeline.errors import InputError, ItemError
+from pipeline.filesystems import OBJECT_STORES, connect
 from pipeline.retry import is_transient, retried
-from pipeline.storage import OBJECT_STORES, connect
 
 UNKNOWN = "unknown"
 """Identity of an input that its store can't describe: never taken for unchanged."""

@@ -20,30 +20,23 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO, TypeVar
 
-import fsspec
 import numpy as np
-from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from manifests.uri import scheme, storage_errors
 from pipeline.config import RetrySettings
 from pipeline.errors import CannotRun, ItemError
+from pipeline.filesystems import OBJECT_STORES, PART_BYTES, connect
 from pipeline.retry import is_transient, retried
 
 R = TypeVar("R")
-
-_PART_BYTES = 8 << 20
-"""Size of the parts that large objects travel in; from two of them on an upload is a multipart one."""
 
 _STAMPS = ("ETag", "etag", "generation", "LastModified", "updated", "mtime")
 """What listings of object stores call the marks of an object's version."""
 
 _DELETED_AT_ONCE = 1000
 _PATTERNS = frozenset("*?[")
-
-OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs"})
-"""Protocols whose folders are prefixes of keys, and whose uploads take a part size."""
 
 
 class StorageError(ItemError, CannotRun):
@@ -54,43 +47,6 @@ class StorageError(ItemError, CannotRun):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StorageError, (self.message, self.hint), {"transient": self.transient}
-
-
-def connect(uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> tuple[AbstractFileSystem, str]:
-    """The filesystem of a URI and the path in it; ``storage_options`` are fsspec's, by protocol.
-
-    Chains of filesystems (``zip://a.wav::https://...``) are refused: they can read what the URI does not show.
-    Raises ValueError for those, for an unknown protocol and for wrong options, ImportError when the protocol's
-    package isn't installed, and OSError for the few filesystems that connect at once (sftp).
-    """
-    if "::" in uri:
-        raise ValueError("expected a plain URI, found a chain of them ('::')")
-    protocol = scheme(uri) or "file"
-    options = {**_defaults(protocol), **storage_options.get(protocol, {})}
-    try:
-        fs, path = fsspec.core.url_to_fs(uri, **options)
-    except TypeError as exc:
-        raise ValueError(f"the {protocol} filesystem can't be opened with these options: {exc}") from exc
-    return fs, path
-
-
-def _defaults(protocol: str) -> dict[str, Any]:
-    """Options that a batch run needs where fsspec's own are made for a notebook."""
-    if protocol in ("http", "https"):
-        from aiohttp import ClientTimeout
-
-        # The client's own limit is five minutes for the whole of a file.
-        return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=10, sock_read=60)}}
-    options: dict[str, Any] = {}
-    if protocol in OBJECT_STORES:
-        # A remembered listing would hide what another worker wrote.
-        options["use_listings_cache"] = False
-    if protocol in ("s3", "s3a"):
-        # s3fs holds ten parts of a file at once, of 50 MB each if left alone.
-        # Attempts are counted and spaced by `pipeline.retry`: the client's own would multiply them.
-        client = {"max_pool_connections": 64, "retries": {"total_max_attempts": 1}}
-        options |= {"default_block_size": _PART_BYTES, "config_kwargs": client}
-    return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +82,7 @@ class Store:
         self.is_local = isinstance(self.fs, LocalFileSystem)
         # Workers have other working folders: a local output is known by its absolute path.
         self.uri = self.root if self.is_local else uri.rstrip("/")
-        self._upload = {"chunksize": _PART_BYTES} if scheme(uri) in OBJECT_STORES else {}
+        self._upload = {"chunksize": PART_BYTES} if scheme(uri) in OBJECT_STORES else {}
 
     def url(self, key: str) -> str:
         return f"{self.uri}/{key}"
@@ -146,7 +102,7 @@ class Store:
                 self.fs.put_file(str(local), path, **self._upload)
                 return
             with local.open("rb") as source, _atomic(Path(path)) as target:
-                shutil.copyfileobj(source, target, _PART_BYTES)
+                shutil.copyfileobj(source, target, PART_BYTES)
 
         self._tried("writing", key, put)
 
