@@ -30,10 +30,10 @@ from imtalker.training.state_reader import StateReader
 MEDIA = Path(manifests.__file__).parent / "demo"
 KNOWN = Path(__file__).parents[1] / "data" / "demo"
 
-LIPS = 0.55
-FOLLOWED = {"yaw": 0.9, "pitch": 0.85, "roll": 0.9, "mouth_open": 0.6}
-"""Least correlations with the truth: a little below what the model reaches, which `docs/demo-model.md` compares with
-what is wanted of it. Lips correlate with another sentence's by less than 0.2."""
+LIPS = 0.7
+FOLLOWED = {"yaw": 0.9, "pitch": 0.9, "roll": 0.9, "mouth_open": 0.9, "blink": 0.8}
+"""Least correlations with the truth: what is wanted of the model (`docs/demo-model.md`); of lips a little less, since one
+sentence varies more than a mean of many. With another sentence's lips they are below 0.2."""
 
 Make = Callable[..., "Video"]
 
@@ -131,8 +131,7 @@ def test_another_seed_moves_the_head_otherwise_and_the_lips_alike(make: Make) ->
 
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_a_driver_is_followed(name: str, make: Make, truth: dict[str, Tensor]) -> None:
-    # Not Kofi: the reader misjudges his yaw on true pictures, too.
-    shown = make("mei.webp", "--driver", "driver.mp4").field(name)
+    shown = make("kofi.jpg", "--driver", "driver.mp4").field(name)
     assert agreement(shown, truth["driver"][:, STATE_FIELDS.index(name)]) > FOLLOWED[name]
 
 
