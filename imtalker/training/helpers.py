@@ -64,9 +64,9 @@ def routing_loss(
 
     Mean of the divergence (Kullback-Leibler, nats) of the attention weights, which are averaged over heads first, from
     `true_weights`, for ``queries`` random cells of each level; of the fine levels also that among the few cells near
-    the true place, for eight times as many. Cells whose content the source hides look at what is most like it: something
-    they have to look at. driving [B, C, r, r] of the attention levels; source and `true_places` of the same batch, and
-    ``face``, the targets' masks of eyes and mouth [B, 1, R, R]: where these are, cells are drawn more often.
+    the true place, for eight times as many. Cells whose content the source hides look at what is most like it:
+    something they have to look at. driving [B, C, r, r] of the attention levels; source and `true_places` of the same
+    batch, and ``face``, the targets' masks of eyes and mouth [B, 1, R, R]: where these are, cells are drawn more often.
     """
     losses = []
     for attention, maps, keys in zip(_attentions(transfer, len(driving)), driving, source.keys, strict=True):

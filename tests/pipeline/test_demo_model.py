@@ -32,8 +32,8 @@ KNOWN = Path(__file__).parents[1] / "data" / "demo"
 
 LIPS = 0.7
 FOLLOWED = {"yaw": 0.9, "pitch": 0.9, "roll": 0.9, "mouth_open": 0.9, "blink": 0.8}
-"""Least correlations with the truth: what is wanted of the model (`docs/demo-model.md`); of lips a little less, since one
-sentence varies more than a mean of many. With another sentence's lips they are below 0.2."""
+"""Least correlations with the truth: what is wanted of the model (`docs/demo-model.md`); of lips a little less, since
+one sentence varies more than a mean of many. With another sentence's lips they are below 0.2."""
 
 Make = Callable[..., "Video"]
 
