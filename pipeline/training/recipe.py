@@ -127,9 +127,9 @@ class RecipeRun:
 
     def _evaluation(self) -> None:
         weights = self.folder / "weights"
+        # Both files carry their sizes, so no model has to be named; a seeded one would take no files.
         settings = EvaluationSettings(
             output=self.folder / "evaluation",
-            model=self.recipe.model,
             renderer=weights / renderer_run.WEIGHTS,
             generator=weights / generator_run.WEIGHTS,
             identities=self.recipe.evaluation.identities,
