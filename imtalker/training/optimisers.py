@@ -84,10 +84,13 @@ def make_optimiser(
 
 
 def rate_groups(network: nn.Module, equalised_rate: float) -> Groups:
-    """An optimiser's groups: the network's equalised layers, at ``factor`` times the learning rate, and all else."""
-    equalised = {id(p): p for p in equalised_weights(network)}
-    others = [p for p in network.parameters() if id(p) not in equalised]
-    return [{"params": others, "factor": 1.0}, {"params": list(equalised.values()), "factor": equalised_rate}]
+    """An optimiser's groups of what learns: equalised layers, at ``factor`` times the learning rate, and all else."""
+    equalised = {id(p) for p in equalised_weights(network)}
+    learning = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in learning if (id(p) in equalised) == chosen], "factor": factor}
+        for chosen, factor in ((False, 1.0), (True, equalised_rate))
+    ]
 
 
 def equalised_weights(network: nn.Module) -> list[nn.Parameter]:
