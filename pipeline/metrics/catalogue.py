@@ -50,6 +50,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("mouth_from", "string"),
     Metric("mouth_range", "double", "grey levels", "higher"),
     Metric("mouth_silence_ratio", "double", "", "lower"),
+    Metric("speech_from", "string"),
     Metric("speech_share", "double", ""),
     Metric("lip_lag_frames", "int64", "frames", "zero"),
     Metric("lip_correlation", "double", "", "higher"),

@@ -17,6 +17,7 @@ from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, longest_run
 from pipeline.metrics.sound import end_gap_s, preserved
 from pipeline.metrics.speech import Speech
 from pipeline.metrics.sync import silence_ratio, synchrony
+from pipeline.metrics.voice import speech_pieces
 
 ENCODED_EVERY = 40
 """Of so many frames one is encoded again, the middle one: encoding costs about as much as rendering."""
@@ -185,8 +186,9 @@ class ItemMeter:
         if recording is None:
             return {}
         found: Values = {}
-        speech = Speech.of(recording, len(self.pixels), self.asked.fps)
+        speech = Speech.of(recording, len(self.pixels), self.asked.fps, speech_pieces(recording))
         opening = np.array(self.pixels.opening)
+        found["speech_from"] = speech.found_by
         found["speech_share"] = float(speech.speaking.mean())
         found["mouth_silence_ratio"] = silence_ratio(opening, speech.speaking, speech.silent)
         sync = synchrony(opening, speech.opening)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -40,23 +41,29 @@ class Speech:
 
     Attributes:
         level_db: float [T], of full scale.
-        speaking: bool [T], frames with speech, or all of them where the recording has no silence.
+        speaking: bool [T], frames with speech. By ``energy``: all of them where the recording has no silence.
         silent: bool [T], frames at least 0.3 s away from any speech.
         opening: float [T], how far open a mouth should be, on no particular scale.
+        found_by: how speech was told from silence.
     """
 
     level_db: np.ndarray
     speaking: np.ndarray
     silent: np.ndarray
     opening: np.ndarray
+    found_by: Literal["energy", "silero"]
 
     @classmethod
-    def of(cls, waveform: np.ndarray, frames: int, fps: int) -> Speech:
-        """``waveform`` float [N] at 16 kHz; what is missing at its end is silence."""
+    def of(cls, waveform: np.ndarray, frames: int, fps: int, pieces: np.ndarray | None = None) -> Speech:
+        """``waveform`` float [N] at 16 kHz; what is missing at its end is silence.
+
+        ``pieces`` int [n, 2] are the samples with speech (`pipeline.metrics.voice`); None goes by the level.
+        """
         energy = band_energies(waveform, frames, fps)
         level = 10 * np.log10(energy.sum(1) + 1e-12)
-        speaking = _speaking(level)
-        return cls(level, speaking, ~_spread(speaking, _SETTLED_FRAMES), expected_opening(energy))
+        speaking = _speaking(level) if pieces is None else _covered(_middles(frames, fps), pieces)
+        settled = ~_spread(speaking, _SETTLED_FRAMES)
+        return cls(level, speaking, settled, expected_opening(energy), "energy" if pieces is None else "silero")
 
 
 def band_energies(waveform: np.ndarray, frames: int, fps: int) -> np.ndarray:
@@ -64,8 +71,7 @@ def band_energies(waveform: np.ndarray, frames: int, fps: int) -> np.ndarray:
 
     Scaled so that the bands of a full-scale sine sum up to about 1.
     """
-    hop = SAMPLE_RATE / fps
-    middles = ((np.arange(frames) + 0.5) * hop).astype(int)
+    middles = _middles(frames, fps)
     padded = np.pad(waveform.astype(np.float64), (_WINDOW // 2, _WINDOW // 2))
     missing = max(int(middles[-1]) + _WINDOW - len(padded), 0) if frames else 0
     padded = np.pad(padded, (0, missing))
@@ -98,6 +104,19 @@ def _speaking(level_db: np.ndarray) -> np.ndarray:
         return np.ones(len(level_db), dtype=bool)
     speaking: np.ndarray = level_db > max(quiet + (loud - quiet) / 3, _AUDIBLE_DB)
     return speaking
+
+
+def _middles(frames: int, fps: int) -> np.ndarray:
+    """The sample in the middle of each frame, int [T]."""
+    return ((np.arange(frames) + 0.5) * SAMPLE_RATE / fps).astype(int)
+
+
+def _covered(samples: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """Whether each of the samples [T] lies in one of the pieces [n, 2], which are in order and apart: bool [T]."""
+    covered: np.ndarray = np.searchsorted(pieces[:, 0], samples, "right") > np.searchsorted(
+        pieces[:, 1], samples, "right"
+    )
+    return covered
 
 
 def _spread(marked: np.ndarray, frames: int) -> np.ndarray:

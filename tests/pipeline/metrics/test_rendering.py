@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.ledger import Ledger, Record, results_row
 from pipeline.media.verify import measure_video
+from pipeline.metrics import item
 from pipeline.metrics.catalogue import METRICS
 from pipeline.stages import render
 from pipeline.storage import Store
@@ -30,7 +31,11 @@ def made(folder: Path, **settings: Any) -> Record:
     return Ledger(Store(str(folder), {})).read(["a"])["a"]
 
 
-def test_a_sound_item_is_measured_and_passes_its_gates(tmp_path: Path, walker: Walker) -> None:
+def test_a_sound_item_is_measured_and_passes_its_gates(
+    tmp_path: Path, walker: Walker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its sound is tones, which only the level takes for speech.
+    monkeypatch.setattr(item, "speech_pieces", lambda waveform: None)
     record = made(tmp_path, gates={"mouth_silence_ratio": {"action": "off"}, "lip_correlation": {"action": "off"},
                                    "lip_lag_frames": {"action": "off"}})  # fmt: skip
     assert (record.status, record.flags) == ("ok", [])
@@ -46,7 +51,15 @@ def test_a_sound_item_is_measured_and_passes_its_gates(tmp_path: Path, walker: W
     assert row["head_range"] * 64 == pytest.approx(8, abs=2)
     assert row["audio_correlation"] > 0.95
     assert abs(row["end_gap_s"]) <= 0.04
+    assert row["speech_from"] == "energy"
     assert row["speech_share"] == pytest.approx(0.6, abs=0.1)
+
+
+def test_a_detector_of_speech_is_listened_to(tmp_path: Path, walker: Walker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item, "speech_pieces", lambda waveform: np.array([[0, len(waveform) // 4]]))
+    metrics = made(tmp_path).metrics
+    assert metrics["speech_from"] == "silero"
+    assert metrics["speech_share"] == pytest.approx(0.25, abs=0.02)
 
 
 def test_measuring_changes_neither_frames_nor_file(tmp_path: Path, walker: Walker) -> None:

@@ -76,3 +76,14 @@ def test_motion_in_silence_by_that_in_speech() -> None:
     assert silence_ratio(mouth, speaking, ~speaking) == pytest.approx(0.25)
     assert silence_ratio(mouth, speaking, np.zeros(100, bool)) is None
     assert silence_ratio(np.ones(100), speaking, ~speaking) is None
+
+
+def test_speech_is_where_a_detector_has_heard_it() -> None:
+    pieces = np.array([[0, SAMPLE_RATE], [3 * SAMPLE_RATE, 4 * SAMPLE_RATE]])
+    speech = Speech.of(bursts(8, 4), 200, 25, pieces)
+    assert speech.found_by == "silero"
+    assert np.flatnonzero(speech.speaking).tolist() == [*range(25), *range(75, 100)]
+    assert np.flatnonzero(speech.silent).tolist() == [*range(33, 67), *range(108, 200)]
+    unheard = Speech.of(bursts(8, 4), 200, 25, pieces[:0])
+    assert not unheard.speaking.any()
+    assert unheard.silent.all()
