@@ -11,7 +11,7 @@ from typing import Any, Literal
 Level = Literal["off", "basic", "full"]
 """What a run measures: nothing; what is nearly free; dense curves too, at the cost of encoding every frame again."""
 
-VERSION = 1
+VERSION = 2
 """Raised when a metric's definition changes: `imtalker metrics` then measures again."""
 
 
@@ -46,6 +46,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("motion_jitter", "double", "", "lower"),
     Metric("seam_step", "double", "", "one"),
     Metric("seam_step_pixels", "double", "", "one"),
+    Metric("largest_step_pixels", "double", "", "lower"),
+    Metric("portrait_distance", "double", "grey levels", "lower"),
     Metric("head_range", "double", "picture widths"),
     Metric("mouth_from", "string"),
     Metric("mouth_range", "double", "grey levels", "higher"),

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.metrics import codes
 from pipeline.metrics.catalogue import VERSION, Level, Values
 from pipeline.metrics.lse import LseMeter
-from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, longest_run
+from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, largest_step, longest_run
 from pipeline.metrics.sound import end_gap_s, preserved
 from pipeline.metrics.speech import Speech
 from pipeline.metrics.sync import silence_ratio, synchrony
@@ -159,6 +159,8 @@ class ItemMeter:
             "brightness_jump": float(np.abs(np.diff(brightness)).max(initial=0.0)),
             "sharpness_ratio": sharpness / look.sharpness if look.sharpness > 1e-6 else None,
             "flicker": pixels.flicker,
+            "largest_step_pixels": largest_step(change),
+            "portrait_distance": max(pixels.strangeness),
             "seam_step_pixels": codes.seam_step(change, asked.window) if asked.window else None,
             "head_range": pixels.head_range,
             "mouth_from": "pixels",

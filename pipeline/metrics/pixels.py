@@ -16,6 +16,8 @@ _MOUTH_GRID = (32, 40)
 _HEAD_GRID = (48, 48)
 _HEAD_EVERY = 5
 _SHARPNESS_EVERY = 10
+_COLOURS = 8
+"""The portrait's colours are compared with the frames' in so many cells a side."""
 _BLACK_LEVEL = 16.0
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """BT.601, as in the video."""
@@ -30,12 +32,15 @@ class SourceLook:
     sharpness: float
     head: np.ndarray
     """The spectrum of the face and what is around it, see `_spectrum`."""
+    colours: np.ndarray
+    """Of 8 x 8 cells, float [8, 8, 3], grey levels."""
 
     @classmethod
     def of(cls, image: np.ndarray, face: Box = FRAMED_FACE) -> SourceLook:
         """``image`` uint8 [R, R, 3]: the portrait as the renderer gets it."""
         small = _small(image[None])[0]
-        return cls(face, float(small.mean()), sharpness(image), _spectrum(_patch(small, head_of(face))))
+        spectrum = _spectrum(_patch(small, head_of(face)))
+        return cls(face, float(small.mean()), sharpness(image), spectrum, colours(image))
 
 
 class PixelMeter:
@@ -49,6 +54,7 @@ class PixelMeter:
             contrast that closed lips don't have.
         shifts: (right, down) of the face against the portrait in picture widths, for every fifth frame.
         sharpnesses: `sharpness` of every tenth frame.
+        strangeness: mean absolute difference of `colours` from the portrait's, of every tenth frame, grey levels.
     """
 
     def __init__(self, source: SourceLook) -> None:
@@ -60,6 +66,7 @@ class PixelMeter:
         self.opening: list[float] = []
         self.shifts: list[tuple[float, float]] = []
         self.sharpnesses: list[float] = []
+        self.strangeness: list[float] = []
         self._last: list[np.ndarray] = []
         self._wobble = np.zeros((_CELLS, _CELLS))
         self._moved = np.zeros((_CELLS, _CELLS))
@@ -83,6 +90,8 @@ class PixelMeter:
                 self.shifts.append(_shift(self._source.head, _patch(picture, self._head), self._head))
             if index % _SHARPNESS_EVERY == 0:
                 self.sharpnesses.append(sharpness(frames[index - first]))
+                strange = np.abs(colours(frames[index - first]) - self._source.colours)
+                self.strangeness.append(float(strange.mean()))
 
     def _compare(self, picture: np.ndarray) -> None:
         """With the two frames before."""
@@ -126,6 +135,23 @@ def sharpness(image: np.ndarray) -> float:
     green = image[quarter:-quarter, quarter:-quarter, 1].astype(np.float32)
     around = green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:]
     return float((around - 4 * green[1:-1, 1:-1]).var())
+
+
+def colours(image: np.ndarray) -> np.ndarray:
+    """uint8 [R, R, 3] -> means of 8 x 8 cells, float [8, 8, 3], of at most 128 x 128 of its pixels."""
+    step = max(image.shape[0] // _SIDE, 1)
+    small = image[::step, ::step]
+    side = small.shape[0] // _COLOURS
+    cut = small[: side * _COLOURS, : side * _COLOURS].astype(np.float32)
+    means: np.ndarray = cut.reshape(_COLOURS, side, _COLOURS, side, 3).mean((1, 3))
+    return means
+
+
+def largest_step(change: np.ndarray) -> float | None:
+    """The largest of changes [T] from frame to frame by their median; None for a clip that mostly stays."""
+    steps = change[1:]
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    return float(steps.max()) / usual if usual > 1e-9 else None
 
 
 def frozen(change: Iterable[float], asked: np.ndarray | None) -> np.ndarray:

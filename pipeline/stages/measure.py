@@ -90,7 +90,7 @@ class MeasureStage(Stage[MeasureTask]):
         values = meter.finish(path, recording, heard)
         if source is None:
             # The first frame has stood in for the portrait, which these compare with.
-            values |= {"brightness_shift": None, "sharpness_ratio": None}
+            values |= {"brightness_shift": None, "sharpness_ratio": None, "portrait_distance": None}
         if self.settings.metrics == "full":
             self.store.put_bytes(f"metrics/{record.id}.parquet", curves_parquet(meter.curves(recording)))
         return values

@@ -1,25 +1,22 @@
 """Defects put into talking clips on purpose, and how many of them the default gates catch.
 
-The clips are drawn: avatars that say sentences of espeak-ng, with exact mouths, so a clean clip is really clean.
-``python -m tests.pipeline.metrics.injection --clips 100`` prints the table of ``docs/metrics.md``.
+``python -m tests.pipeline.metrics.injection --clips 100 --model FOLDER`` prints the table of ``docs/metrics.md``.
+Without ``--model`` clips are drawn: avatars that say what espeak-ng says, with exact mouths, so a clean clip is clean.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from imtalker.avatars import NEUTRAL, draw_identity, render
-from imtalker.avatars.speech.performance import Performance, perform
-from imtalker.avatars.speech.texts import Split, lines
-from pipeline.avatars.portraits import as_bytes
 from pipeline.config import InputLimits, VideoSettings
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.encode import VideoWriter
@@ -28,56 +25,16 @@ from pipeline.metrics.catalogue import Values
 from pipeline.metrics.gates import FLAG, gates_of, judge
 from pipeline.metrics.item import Asked, ItemMeter, Source
 from pipeline.metrics.pixels import SourceLook
-from pipeline.metrics.regions import Box
-
-RATE, FPS, WINDOW = 16_000, 25, 50
-
-
-@dataclass(frozen=True)
-class Clip:
-    """``frames`` uint8 [T, R, R, 3], ``sound`` float32 [N]; ``codes`` [T, 14] are the avatar's states."""
-
-    identity: int
-    portrait: np.ndarray
-    face: Box
-    frames: np.ndarray
-    sound: np.ndarray
-    codes: np.ndarray
-
-
-def spoken(number: int, seed: int) -> Performance:
-    """A sentence of the held-out split in a held-out voice, the six languages in turn. Needs espeak-ng."""
-    line = lines(number + 1, seed=seed, sentence_split=Split.HELD_OUT, voice_split=Split.HELD_OUT)[number]
-    return perform(line.text, line.voice, seed=number, rate=line.rate, pitch=line.pitch, silence_s=(0.4, 0.4))
-
-
-def draw_clip(number: int, said: Performance, size: int) -> Clip:
-    """An avatar performs what is said."""
-    neutral = render(draw_identity(number), torch.tensor([NEUTRAL]), size, device="cpu")
-    first = render(draw_identity(number), said.state[:1], size, device="cpu")
-    frames = render(draw_identity(number), said.state, size, device="cpu")
-    return Clip(
-        number,
-        as_bytes(neutral.image)[0],
-        face_of(first.landmarks[0].numpy(), size),
-        as_bytes(frames.image),
-        said.waveform.numpy(),
-        said.state.numpy(),
-    )
-
-
-def face_of(landmarks: np.ndarray, size: int) -> Box:
-    """From hairline to chin, as a detector frames it; the brows are a third of the way down."""
-    chin, brows = float(landmarks[8, 1]), float(landmarks[17:27, 1].mean())
-    left, right = float(landmarks[0, 0]), float(landmarks[16, 0])
-    return Box(left / size, (brows - 0.45 * (chin - brows)) / size, right / size, chin / size)
+from tests.pipeline.metrics.clip import FPS, RATE, WINDOW, Clip, draw_clip, spoken
+from tests.pipeline.metrics.model_clips import model_clips
 
 
 def measured(clip: Clip, frames: np.ndarray, heard: np.ndarray) -> Values:
     """Metrics of a video with these frames and this sound, that was to be the clip's; written and read back."""
     due = -(-len(clip.sound) * FPS // RATE)
     asked = Asked(due, FPS, clip.codes, WINDOW)
-    meter = ItemMeter(asked, Source(SourceLook.of(clip.portrait, clip.face)))
+    source = Source(SourceLook.of(clip.portrait, clip.face), clip.identity_vector)
+    meter = ItemMeter(asked, source, inspect=clip.inspect)
     for start in range(0, len(frames), 16):
         meter.add(frames[start : start + 16])
     with TemporaryDirectory() as folder:
@@ -170,29 +127,33 @@ DEFECTS: dict[str, Defect] = {
 }
 
 
-def verdict(values: Values) -> list[str]:
-    """Metrics outside the default gates for trained weights."""
-    return [flag.removeprefix(FLAG) for flag in judge(values, gates_of({}, "trained")).flags]
-
-
-def trial(clips: Iterator[Clip], defects: dict[str, Defect] = DEFECTS) -> dict[str, list[list[str]]]:
-    """By defect, and under ``clean``, the gates that each clip is outside of."""
-    found: defaultdict[str, list[list[str]]] = defaultdict(list)
+def trial(clips: Iterator[Clip], defects: dict[str, Defect] = DEFECTS) -> dict[str, list[Values]]:
+    """By defect, and under ``clean``, the metrics of each clip."""
+    found: defaultdict[str, list[Values]] = defaultdict(list)
     before: Clip | None = None
     for clip in clips:
-        found["clean"].append(verdict(measured(clip, clip.frames, clip.sound)))
+        found["clean"].append(measured(clip, clip.frames, clip.sound))
         if before is not None:
             for name, spoil in defects.items():
                 asked, frames, sound = spoil(clip, before, np.random.default_rng(clip.identity))
-                found[name].append(verdict(measured(asked, frames, sound)))
+                found[name].append(measured(asked, frames, sound))
         before = clip
     return found
 
 
-def table(found: dict[str, list[list[str]]]) -> str:
+def verdicts(found: dict[str, list[Values]]) -> dict[str, list[list[str]]]:
+    """By defect, the metrics of each clip that are outside the default gates for trained weights."""
+    gates = gates_of({}, "trained")
+    return {
+        name: [[flag.removeprefix(FLAG) for flag in judge(values, gates).flags] for values in all_values]
+        for name, all_values in found.items()
+    }
+
+
+def table(verdicts: dict[str, list[list[str]]]) -> str:
     """As Markdown: how many were caught, and by which gates."""
     rows = ["| defect | clips | caught | by |", "|---|---|---|---|"]
-    for name, all_flags in found.items():
+    for name, all_flags in verdicts.items():
         caught = sum(bool(flags) for flags in all_flags)
         by = Counter(flag for flags in all_flags for flag in flags).most_common(4)
         named = ", ".join(f"`{flag}` {count}" for flag, count in by)
@@ -203,12 +164,20 @@ def table(found: dict[str, list[list[str]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clips", type=int, default=24)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=128, help="of drawn pictures")
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="clips made by imtalker-demo, and kept here")
+    parser.add_argument("--values", type=Path, metavar="FILE", help="where to write all metrics, as JSON")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    drawn = (draw_clip(number, spoken(number, chosen.seed), chosen.size) for number in range(chosen.clips))
-    print(table(trial(drawn)))  # noqa: T201  (a script's output)
+    if chosen.model is None:
+        clips = (draw_clip(number, spoken(number, chosen.seed), chosen.size) for number in range(chosen.clips))
+    else:
+        clips = model_clips(chosen.clips, chosen.seed, chosen.model)
+    found = trial(clips)
+    if chosen.values is not None:
+        chosen.values.write_text(json.dumps(found, indent=1))
+    print(table(verdicts(found)))  # noqa: T201  (a script's output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 
 from imtalker.avatars.speech.performance import enact
 from tests.imtalker.avatars.recorded_speech import utterance
-from tests.pipeline.metrics.injection import DEFECTS, draw_clip, table, trial
+from tests.pipeline.metrics.clip import draw_clip
+from tests.pipeline.metrics.injection import DEFECTS, table, trial, verdicts
 
 SURE = {
     "another recording in the file": "audio_correlation",
@@ -22,7 +23,7 @@ SURE = {
 def found() -> dict[str, list[list[str]]]:
     said = [enact(utterance(name), seed=3) for name in ("papa", "pfanne")]
     clips = (draw_clip(number, performance, 64) for number, performance in enumerate(said))
-    return trial(clips, {name: DEFECTS[name] for name in SURE})
+    return verdicts(trial(clips, {name: DEFECTS[name] for name in SURE}))
 
 
 @pytest.mark.parametrize(("defect", "gate"), SURE.items(), ids=SURE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, longest_run
+from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, largest_step, longest_run
 from pipeline.metrics.regions import FRAMED_FACE, Box, mouth_of
 from tests.media_files import grey_frame, smooth_picture
 
@@ -31,7 +31,7 @@ def test_how_frames_are_batched_changes_nothing() -> None:
     frames = [shifted(index % 5) for index in range(23)]
     one, other = meter(frames, 1), meter(frames, 7)
     assert len(one) == 23
-    for name in ("brightness", "brightest", "change", "opening", "shifts", "sharpnesses"):
+    for name in ("brightness", "brightest", "change", "opening", "shifts", "sharpnesses", "strangeness"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-5, atol=1e-5, err_msg=name)
     assert one.flicker == pytest.approx(other.flicker)
 
@@ -46,6 +46,24 @@ def test_black_is_black_in_nearly_every_pixel() -> None:
     spotted = grey_frame(0, SIZE, SIZE)
     spotted[:40, :40] = 200
     assert meter([portrait(), grey_frame(0, SIZE, SIZE), grey_frame(15, SIZE, SIZE), spotted]).black_frames == 2
+
+
+def test_other_colours_are_strange_and_a_head_that_moves_is_not() -> None:
+    own = portrait() // 2
+    redder = own + np.array([60, 0, 0], np.uint8)
+    found = PixelMeter(SourceLook.of(own))
+    found.add(np.stack([own] * 10 + [redder] * 10 + [np.roll(own, 2, axis=1)] * 10))
+    same, strange, moved = found.strangeness
+    assert same == 0
+    assert strange == pytest.approx(20)
+    assert moved < 4
+
+
+def test_the_largest_step_is_told_by_the_usual_one() -> None:
+    assert largest_step(np.array([0.0, 1, 2, 1, 30, 1, 2])) == pytest.approx(20)
+    assert largest_step(np.array([0.0, 1, 1, 1])) == pytest.approx(1), "the first frame has none before it"
+    assert largest_step(np.zeros(5)) is None
+    assert largest_step(np.array([0.0])) is None
 
 
 def test_the_face_is_followed_in_both_directions() -> None:
