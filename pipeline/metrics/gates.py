@@ -63,7 +63,7 @@ _PEOPLE: Mapping[str, Gate] = {
     "sharpness_ratio": Gate(min=0.25, max=4),
     "flicker": Gate(max=2),
     "largest_step_pixels": Gate(max=30),
-    "portrait_distance": Gate(max=30),
+    "portrait_distance": Gate(max=40),
     "seam_step": Gate(max=6),
     "seam_step_pixels": Gate(max=6),
     "mouth_silence_ratio": Gate(max=0.8),

@@ -30,6 +30,7 @@ OFF = {
     "mouth_silence_ratio": {"action": "off"},
     "lip_correlation": {"action": "off"},
     "lip_lag_frames": {"action": "off"},
+    "portrait_distance": {"action": "off"},
 }
 
 
