@@ -97,6 +97,7 @@ def generate_one(row: Mapping[str, Any], output: str, settings: Mapping[str, Any
 
 _OF_MEASURING = (
     "metrics",
+    "landmarks",
     "metric_weights",
     "gates",
     "storage_options",

@@ -169,6 +169,10 @@ class RunSettings(Settings):
     metrics: Level = Field(
         "basic", description="off, basic, or full: curves too, at the cost of encoding every frame again"
     )
+    landmarks: Literal["auto", "always", "off"] = Field(
+        "auto",
+        description="mouth, pose, gaze and blinks by the extra of that name; auto: with metrics: full, if it is there",
+    )
     metric_weights: MetricWeights = MetricWeights()
     gates: dict[str, Gate] = Field(default_factory=dict, description="bounds of metrics, over the default ones")
     # output, limits, machines

@@ -24,6 +24,7 @@ _IRRELEVANT = frozenset(
         "cache",
         "download",
         "gates",
+        "landmarks",
         "metric_weights",
         "metrics",
         "progress_seconds",

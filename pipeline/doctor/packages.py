@@ -37,8 +37,10 @@ def check_python(request: Request) -> Iterator[Finding]:
 
 
 def check_packages(request: Request) -> Iterator[Finding]:
-    """Every package that the project asks for, and the detector's where the run wants it."""
-    extras = ["s3fd"] if request.settings.detector == "s3fd" else []
+    """Every package that the project asks for, and those of the extras that the run demands."""
+    settings = request.settings
+    demanded = {"s3fd": settings.detector == "s3fd", "landmarks": settings.landmarks == "always"}
+    extras = [name for name, is_wanted in demanded.items() if is_wanted]
     _, texts = _declared()
     requirements = [r for r in map(Requirement, texts) if _applies(r, extras)]
     yield from compare(requirements)

@@ -21,6 +21,7 @@ from pipeline.errors import CannotRun
 from pipeline.execute import Context, Executor, lost, through
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.metrics import face_mesh
 from pipeline.metrics.catalogue import METRICS, VERSION, Values
 from pipeline.metrics.experts import given_weights
 from pipeline.metrics.gates import gates_of
@@ -114,7 +115,8 @@ def _is_missing(record: Record, settings: RunSettings, weights: Values) -> bool:
     known = record.metrics
     too_little = settings.metrics == "full" and known.get("metrics_level") != "full"
     otherwise = any(known.get(name) != value for name, value in weights.items())
-    return known.get("metrics_version") != VERSION or too_little or otherwise
+    unseen = face_mesh.wanted(settings) and known.get("landmarks_found") is None
+    return known.get("metrics_version") != VERSION or too_little or otherwise or unseen
 
 
 def _measure(

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.metrics import codes
 from pipeline.metrics.catalogue import VERSION, Level, Values
+from pipeline.metrics.landmarks import LandmarkMeter
 from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, largest_step, longest_run
 from pipeline.metrics.sound import end_gap_s, preserved
@@ -55,7 +56,7 @@ class ItemMeter:
     """Takes an item's frames in order; see `PixelMeter` on memory.
 
     ``inspect`` is asked for the codes of every `ENCODED_EVERY`-th frame, at ``level`` full for all; None leaves out
-    what is made of them. ``lse`` is None without SyncNet's weights.
+    what is made of them. ``lse`` is None without SyncNet's weights, ``landmarks`` where nobody looks for them.
     """
 
     asked: Asked
@@ -64,6 +65,7 @@ class ItemMeter:
     inspect: Inspect | None = None
     origin: Origin = "frames"
     lse: LseMeter | None = None
+    landmarks: LandmarkMeter | None = None
     pixels: PixelMeter = field(init=False)
     seconds: float = 0.0
     _codes: list[np.ndarray] = field(default_factory=list)
@@ -80,6 +82,8 @@ class ItemMeter:
         self.pixels.add(frames)
         if self.lse is not None:
             self.lse.add(frames)
+        if self.landmarks is not None:
+            self.landmarks.add(frames)
         if self.inspect is not None:
             chosen = [index for index in range(len(frames)) if self._is_checked(first + index)]
             if chosen:
@@ -96,6 +100,9 @@ class ItemMeter:
         found: Values = {"metrics_level": self.level, "metrics_version": VERSION, "metrics_from": self.origin}
         found["frames_missing"] = self.asked.frames - len(self.pixels)
         found["end_gap_s"] = end_gap_s(path)
+        if self.landmarks is not None:
+            self.landmarks.close()
+            found |= self.landmarks.values()
         if len(self.pixels):
             found |= self._of_pixels() | self._of_codes()
             found |= self._of_sound(recording, heard)
@@ -121,7 +128,7 @@ class ItemMeter:
         for name, values in self._dense().items():
             if len(values) == len(pixels):
                 drawn[name] = values
-        return drawn
+        return drawn if self.landmarks is None else drawn | self.landmarks.curves()
 
     def _is_checked(self, index: int) -> bool:
         if self.level == "full":
@@ -163,7 +170,7 @@ class ItemMeter:
             "portrait_distance": max(pixels.strangeness),
             "seam_step_pixels": codes.seam_step(change, asked.window) if asked.window else None,
             "head_range": pixels.head_range,
-            "mouth_from": "pixels",
+            "mouth_from": self._mouth()[0],
             "mouth_range": float(np.ptp(np.percentile(pixels.opening, [5, 95]))),
         }
 
@@ -184,12 +191,18 @@ class ItemMeter:
             found["identity_worst"] = float(dense["identity_distance"].max())
         return found
 
+    def _mouth(self) -> tuple[str, np.ndarray]:
+        """What the mouth's opening [T] was read from, and the opening."""
+        if self.landmarks is not None and self.landmarks.reliable:
+            return "landmarks", self.landmarks.lips
+        return "pixels", np.array(self.pixels.opening)
+
     def _of_sound(self, recording: np.ndarray | None, heard: np.ndarray | None) -> Values:
         if recording is None:
             return {}
         found: Values = {}
         speech = Speech.of(recording, len(self.pixels), self.asked.fps, speech_pieces(recording))
-        opening = np.array(self.pixels.opening)
+        _, opening = self._mouth()
         found["speech_from"] = speech.found_by
         found["speech_share"] = float(speech.speaking.mean())
         found["mouth_silence_ratio"] = silence_ratio(opening, speech.speaking, speech.silent)

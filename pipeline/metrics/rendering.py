@@ -17,7 +17,9 @@ from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader
 from pipeline.metrics.catalogue import Values
 from pipeline.metrics.experts import lip_sync_expert
+from pipeline.metrics.face_mesh import landmark_trackers
 from pipeline.metrics.item import Asked, Inspect, ItemMeter, Origin, Source
+from pipeline.metrics.landmarks import LandmarkMeter
 from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.regions import FRAMED_FACE, Box
@@ -40,6 +42,7 @@ class RenderMetrics:
         self._settings, self._info, self._media = settings, info, media
         self.inspect: Inspect | None = None if talker is None else talker.inspect
         self._expert = lip_sync_expert(settings)
+        self._trackers = landmark_trackers(settings)
 
     def source(self, picture: Arrays) -> Source | None:
         """What is to be known of a portrait, of what the crop stage keeps of it; None where nothing is measured."""
@@ -65,7 +68,8 @@ class RenderMetrics:
 
     def meter(self, asked: Asked, source: Source, origin: Origin) -> ItemMeter:
         lse = None if self._expert is None else LseMeter(self._expert, source.look.face)
-        return ItemMeter(asked, source, self._settings.metrics, self.inspect, origin, lse)
+        landmarks = None if self._trackers is None else LandmarkMeter(self._trackers, asked.fps)
+        return ItemMeter(asked, source, self._settings.metrics, self.inspect, origin, lse, landmarks)
 
     def asked(self, frames: int, motion: Arrays | None, *, with_windows: bool) -> Asked:
         """What a video should be; of motion in several arrays the first counts."""

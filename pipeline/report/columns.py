@@ -45,7 +45,18 @@ _NOT_MEASURED = frozenset({"seed", "cfg_scale", "nfe", "frames", "metrics_versio
 _UNITS = {"s": "s", "ms": "ms", "bytes": "bytes", "fps": "frames/s", "db": "dB", "deg": "degrees", "px": "pixels"}
 _UNITS |= {"frames": "frames", "kbit_per_s": "kbit/s", "percent": "%"}
 
-_HIGHER = ("psnr", "ssim", "csim", "lse_c", "correlation", "confidence", "mouth_range", "render_fps")
+_HIGHER = (
+    "psnr",
+    "ssim",
+    "csim",
+    "lse_c",
+    "correlation",
+    "confidence",
+    "mouth_range",
+    "lip_range",
+    "landmarks_found",
+    "render_fps",
+)
 _LOWER = (
     "lpips",
     "lse_d",

@@ -44,6 +44,7 @@ def test_all_floors_of_the_project_are_looked_at_and_extras_where_they_are_wante
     _, texts = packages._declared()
     extra = [r.name for r in map(Requirement, texts) if packages._applies(r, ["s3fd"])]
     assert set(extra) - set(everything.facts) == {"face-alignment"}
+    assert [r.name for r in map(Requirement, texts) if packages._applies(r, ["landmarks"])][-1] == "mediapipe"
     wanted = Request(settings=RunSettings(detector="s3fd"))
     assert [f.message.split()[0] for f in packages.check_packages(wanted) if f.status == "fail"] in (
         ["face-alignment"],

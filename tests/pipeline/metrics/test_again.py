@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,12 +19,15 @@ from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.execute import in_process
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.metrics import face_mesh, rendering
 from pipeline.metrics.again import MeasureSummary, last_settings, measure_again
+from pipeline.metrics.landmarks import Trackers
 from pipeline.metrics.lse import expert
 from pipeline.metrics.syncnet import SyncNet
 from pipeline.progress import RunProgress
 from pipeline.stages import measure, render
 from pipeline.storage import Store
+from tests.pipeline.metrics.faces import MadeUp, face
 from tests.pipeline.metrics.walker import FRAMES, INFO, SETTINGS, Walker, stage, task
 
 OFF = {
@@ -128,6 +132,24 @@ def test_syncnets_weights_add_its_measures_and_are_remembered(finished: Path, tm
     expert.cache_clear()
     with pytest.raises(CannotRun, match=r"metric_weights\.syncnet: .*syncnet_v2\.model"):
         again(finished, **named)
+
+
+def test_landmarks_that_could_be_had_by_now_are_looked_for_once(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert again(finished, metrics="full").measured == 2
+    before = rows(finished)["a"]
+    assert (before["mouth_from"], before["landmarks_found"]) == ("pixels", None)
+    monkeypatch.setattr(face_mesh, "wanted", lambda settings: True)
+    trackers = Trackers(lambda: MadeUp(face(lips=np.linspace(0, 0.1, FRAMES).tolist())))
+    monkeypatch.setattr(rendering, "landmark_trackers", lambda settings: trackers)
+    assert again(finished, metrics="full").measured == 2
+    row = rows(finished)["a"]
+    assert (row["mouth_from"], row["landmarks_found"], row["blinks_a_minute"]) == ("landmarks", 1, 0)
+    assert row["lip_range"] == pytest.approx(0.09)
+    assert row["mouth_range"] == before["mouth_range"]
+    assert "lip_aperture" in pq.read_schema(finished / "metrics" / "a.parquet").names
+    assert again(finished, metrics="full").measured == 0
 
 
 def test_without_cache_recording_and_weights_the_rest_is_measured(
