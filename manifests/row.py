@@ -52,6 +52,7 @@ class Row:
     motion_from: MotionFrom | None
     language: str | None
     consent: str | None
+    same_identity: bool | None
     extra: Mapping[str, Any]
     problems: tuple[Problem, ...] = ()
 

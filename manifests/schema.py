@@ -97,6 +97,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("motion_from", "text", "required with both audio and driver", choices=("audio", "driver")),
     Column("language", "text", "groups the report and the metrics; no effect on the video"),
     Column("consent", "statement", "consent of the people who are shown and heard: a reference to it, or true"),
+    Column("same_identity", "flag", "portrait and driver show the same person: the video is compared with the driver"),
 )
 
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}

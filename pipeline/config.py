@@ -112,6 +112,15 @@ class MetricWeights(Settings):
     """Files of networks that only measure; nothing of them is fetched."""
 
     syncnet: str | None = Field(None, description="syncnet_v2.model, for lse_c and lse_d; a path on every worker")
+    arcface: str | None = Field(None, description="backbone.pth of ArcFace's iResNet, for csim")
+    lpips_backbone: str | None = Field(None, description="torchvision's AlexNet, for driver_lpips; with lpips")
+    lpips: str | None = Field(None, description="alex.pth: LPIPS's weights of AlexNet's features; with lpips_backbone")
+
+    @model_validator(mode="after")
+    def _both(self) -> MetricWeights:
+        if (self.lpips is None) != (self.lpips_backbone is None):
+            raise ValueError("expected both lpips and lpips_backbone, or neither")
+        return self
 
 
 class RunSettings(Settings):

@@ -21,6 +21,7 @@ from pipeline.fingerprint import digest, versions
 from pipeline.lease import confirm
 from pipeline.ledger import Ledger, Record, now
 from pipeline.media.retag import retag
+from pipeline.metrics.catalogue import AGAINST_DRIVER
 from pipeline.metrics.gates import gates_of
 from pipeline.metrics.rendering import UNMEASURED
 from pipeline.metrics.verdict import judged
@@ -127,6 +128,9 @@ class Copies:
         inputs = {
             role: Input(uri=item.uris[role], size=read.size, sha256=read.sha256) for role, read in record.inputs.items()
         }
+        metrics = record.metrics
+        if not item.same_identity:
+            metrics = {name: value for name, value in metrics.items() if name not in AGAINST_DRIVER}
         copy = record.model_copy(
             update={
                 "id": item.key,
@@ -138,6 +142,7 @@ class Copies:
                 "nfe": item.nfe,
                 "settings": item.settings,
                 "consent": item.consent,
+                "same_identity": item.same_identity,
                 "weights": self._info.weights,
                 "weights_sha256": self._info.weights_sha256,
                 "versions": versions(self._info),
@@ -146,6 +151,7 @@ class Copies:
                 "identities": item.identities,
                 "limits": digest(self._settings.limits.model_dump()),
                 "video": dict(video),
+                "metrics": metrics,
                 "seconds": {},
                 "usage": {},
                 "computed": [],

@@ -49,6 +49,7 @@ class Record(BaseModel):
     nfe: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict, description="what shaped the result")
     consent: str | None = Field(None, description="what the manifest says of the consent of who is shown and heard")
+    same_identity: bool = Field(False, description="portrait and driver show one person, as the manifest says")
     model: str | None = None
     weights: str | None = None
     weights_sha256: dict[str, str] = Field(default_factory=dict)
@@ -72,6 +73,11 @@ class Record(BaseModel):
     finished_at: str | None = None
     version: str | None = Field(None, description="version of this program")
     fence: int | None = Field(None, description="token of the lease of the run that wrote it")
+
+    @property
+    def self_reenactment(self) -> bool:
+        """Whether its frames should be the driver's."""
+        return self.same_identity and self.mode == "driver"
 
     @property
     def started_at(self) -> str | None:
@@ -133,6 +139,7 @@ class Record(BaseModel):
             nfe=task.nfe,
             settings=task.settings,
             consent=task.consent,
+            same_identity=task.same_identity,
             model=info.model,
             weights=info.weights,
             weights_sha256=info.weights_sha256,
@@ -248,6 +255,7 @@ RESULTS_SCHEMA = pa.schema(
         ("precision", pa.string()),
         ("settings", pa.string()),
         ("consent", pa.string()),
+        ("same_identity", pa.bool_()),
         ("signature", pa.string()),
         ("fingerprint", pa.string()),
         *((f"{stage}_s", pa.float64()) for stage in STAGES),
@@ -308,6 +316,7 @@ def results_row(record: Record, *, reused: bool, price: Price | None = None) -> 
         "precision": record.precision,
         "settings": json.dumps(record.settings) if record.settings else None,
         "consent": record.consent,
+        "same_identity": record.same_identity,
         "signature": video.get("signature", {}).get("signed_by"),
         "fingerprint": record.fingerprint,
         **{f"{stage}_s": record.seconds.get(stage) for stage in STAGES},

@@ -166,6 +166,9 @@ def _ask(row: Row, settings: RunSettings, common: dict[str, Any]) -> _Ask:
         **_motion_facts(row, mode, settings),
     }
     asked = {"inputs": inputs, "settings": facts, "consent": row.consent, **common}
+    if row.same_identity:
+        # It shapes no frame, and rows that don't say so ask for what they asked for before there was the column.
+        asked["same_identity"] = True
     return _Ask(row, mode, inputs, crop, facts, digest(asked))
 
 
@@ -291,6 +294,7 @@ def _item(
         nfe=settings.nfe if row.nfe is None else row.nfe,
         settings=ask.settings,
         consent=row.consent,
+        same_identity=bool(row.same_identity),
         request=ask.request,
         identities=seen,
         flags=["lips_not_from_audio"] if mode == "driver" and audio else [],

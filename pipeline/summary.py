@@ -169,6 +169,8 @@ def finish(
 
 _Placed = tuple[int, dict[str, Any]]
 _AT_A_TIME = 1000
+_AS_GIVEN = ("image", "audio", "driver", "language", "consent", "same_identity")
+"""Columns of the manifest that stand in the results, besides the user's own."""
 
 
 def _rows(manifest: Manifest, plan: Plan, index: RecordIndex, price: Price | None) -> Iterator[_Placed]:
@@ -176,7 +178,7 @@ def _rows(manifest: Manifest, plan: Plan, index: RecordIndex, price: Price | Non
 
     def placed(at: int, row: dict[str, Any]) -> _Placed:
         given = manifest.rows[at]
-        return at, row | {role: getattr(given, role) for role in ("image", "audio", "driver", "language", "consent")}
+        return at, row | {name: getattr(given, name) for name in _AS_GIVEN}
 
     def failed(at: int, error: ErrorRecord) -> _Placed:
         record = Record(id=manifest.rows[at].id, index=at, status="failed", error=error)

@@ -105,6 +105,7 @@ class ItemTask(Task):
         default_factory=dict, description="what shapes the result, the row's before the run's"
     )
     consent: str | None = Field(None, description="what the manifest says of the consent of who is shown and heard")
+    same_identity: bool = Field(False, description="portrait and driver show one person, as the manifest says")
     request: str = Field(description="fingerprint of what was asked, before any input is read")
     identities: dict[str, str | None] = Field(default_factory=dict, description="inputs as the plan saw them")
     flags: list[str] = Field(default_factory=list)
@@ -124,6 +125,11 @@ class ItemTask(Task):
         """Note a flag, once."""
         if name not in self.flags:
             self.flags.append(name)
+
+    @property
+    def self_reenactment(self) -> bool:
+        """Whether its frames should be the driver's."""
+        return self.same_identity and self.mode == "driver"
 
     @property
     def uris(self) -> dict[str, str]:

@@ -51,8 +51,8 @@ def _sampled(path: Path, limits: InputLimits, every: int) -> Iterator[Piece]:
         yield Piece(arrays={"picture": picture})
 
 
-def _driver(path: Path, limits: InputLimits, size: int, max_seconds: float | None) -> Iterator[Piece]:
-    reader = DriverReader(path, size, limits, max_seconds=max_seconds)
+def _driver(path: Path, limits: InputLimits, size: int, max_seconds: float | None, every: int) -> Iterator[Piece]:
+    reader = DriverReader(path, size, limits, max_seconds=max_seconds, every=every)
     for window in reader:
         yield Piece({"decoder": reader.decoder}, {"window": window})
     # The decoder may have changed on the way.

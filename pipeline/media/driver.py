@@ -22,7 +22,7 @@ class DriverReader:
 
     Attributes:
         decoder: who read the file, ``"decord"`` or ``"pyav"``; final once the frames are read.
-        frames: how many frames there are; ``None`` until all are read.
+        frames: how many frames were read; ``None`` until all are.
     """
 
     def __init__(
@@ -32,14 +32,16 @@ class DriverReader:
         limits: InputLimits,
         *,
         max_seconds: float | None = None,
+        every: int = 1,
         window: int = 32,
         decoder: Decoder | None = None,
     ) -> None:
-        """Open ``path`` for frames of ``size`` x ``size``; ``decoder="pyav"`` leaves decord out.
+        """Open ``path`` for every ``every``-th frame, ``size`` x ``size``; ``decoder="pyav"`` leaves decord out.
 
         Raises `InputError` if the file isn't a readable video within ``limits``.
         """
         self._path, self._size, self._limits, self._window = path, size, limits, window
+        self._every = every
         self._stop = None if max_seconds is None else ticks_within(max_seconds)
         self._pictures = open_pictures(path, limits, decoder)
         self.frames: int | None = None
@@ -71,7 +73,7 @@ class DriverReader:
         try:
             for square in self._squares_from(0):
                 yield square
-                tick += 1
+                tick += self._every
         except DecordError:
             self._pictures = open_pictures(self._path, self._limits, "pyav")
             yield from self._squares_from(tick)
@@ -79,7 +81,7 @@ class DriverReader:
     def _squares_from(self, tick: int) -> Iterator[np.ndarray]:
         last: np.ndarray | None = None
         square = np.empty(0, dtype=np.uint8)
-        for _, picture in self._pictures.at(tick, 1, self._stop):
+        for _, picture in self._pictures.at(tick, self._every, self._stop):
             if picture is not last:
                 last, square = picture, resize_square(picture, self._size)
             yield square

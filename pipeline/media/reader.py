@@ -54,9 +54,11 @@ class MediaReader:
         for piece in self._sandbox.decode("sampled", path, self._limits, ahead=False, every=every):
             yield piece.arrays["picture"]
 
-    def driver(self, path: Path, size: int, max_seconds: float | None = None) -> DriverWindows:
-        """`pipeline.media.driver.DriverReader`."""
-        return DriverWindows(self._sandbox.decode("driver", path, self._limits, size=size, max_seconds=max_seconds))
+    def driver(self, path: Path, size: int, max_seconds: float | None = None, *, every: int = 1) -> DriverWindows:
+        """`pipeline.media.driver.DriverReader`. What is not read to its end has to be closed."""
+        return DriverWindows(
+            self._sandbox.decode("driver", path, self._limits, size=size, max_seconds=max_seconds, every=every)
+        )
 
     def sound(self, path: Path) -> Generator[Any, None, None]:
         """`pipeline.media.audio.audio_frames`, in frames of about a second."""
@@ -76,9 +78,13 @@ class DriverWindows:
         decoder: who read the file, ``"decord"`` or ``"pyav"``; empty until all is read.
     """
 
-    def __init__(self, pieces: Iterator[Any]) -> None:
+    def __init__(self, pieces: Generator[Any, None, None]) -> None:
         self._pieces = pieces
         self.decoder = ""
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._pieces.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for piece in self._pieces:

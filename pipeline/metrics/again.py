@@ -22,7 +22,7 @@ from pipeline.execute import Context, Executor, lost, through
 from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
 from pipeline.metrics import face_mesh
-from pipeline.metrics.catalogue import METRICS, VERSION, Values
+from pipeline.metrics.catalogue import AGAINST_DRIVER, METRICS, VERSION, Values
 from pipeline.metrics.experts import given_weights
 from pipeline.metrics.gates import gates_of
 from pipeline.metrics.verdict import judged
@@ -114,6 +114,10 @@ def measure_again(
 def _is_missing(record: Record, settings: RunSettings, weights: Values) -> bool:
     known = record.metrics
     too_little = settings.metrics == "full" and known.get("metrics_level") != "full"
+    if record.self_reenactment:
+        too_little |= "driver_frames_compared" not in known
+    else:
+        weights = {name: value for name, value in weights.items() if name not in AGAINST_DRIVER}
     otherwise = any(known.get(name) != value for name, value in weights.items())
     unseen = face_mesh.wanted(settings) and known.get("landmarks_found") is None
     return known.get("metrics_version") != VERSION or too_little or otherwise or unseen

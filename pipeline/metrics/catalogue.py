@@ -24,8 +24,9 @@ class Metric:
     unit: str = ""
     better: Literal["lower", "higher", "zero", "one", ""] = ""
     """Where good values lie: near which end, or near which number."""
-    needs: Literal["basic", "weights", "extra"] = "basic"
-    """``basic``: always there; ``weights``: files that the user names; ``extra``: an optional package."""
+    needs: Literal["basic", "driver", "weights", "extra"] = "basic"
+    """``basic``: always there; ``driver``: a row that says `same_identity`; ``weights``: files that the user names;
+    ``extra``: an optional package."""
 
 
 METRICS: tuple[Metric, ...] = (
@@ -72,9 +73,33 @@ METRICS: tuple[Metric, ...] = (
     Metric("lse_c", "double", "", "higher", "weights"),
     Metric("lse_offset_frames", "int64", "frames", "zero", "weights"),
     Metric("syncnet_sha256", "string", "", "", "weights"),
+    Metric("dlib_distance", "double", "", "lower", "extra"),
+    Metric("dlib_distance_worst", "double", "", "lower", "extra"),
+    Metric("dlib_faces_missed", "int64", "frames", "zero", "extra"),
+    Metric("csim", "double", "", "higher", "weights"),
+    Metric("csim_worst", "double", "", "higher", "weights"),
+    Metric("arcface_sha256", "string", "", "", "weights"),
+    Metric("driver_frames_compared", "int64", "frames", "", "driver"),
+    Metric("driver_psnr_db", "double", "dB", "higher", "driver"),
+    Metric("driver_ssim", "double", "", "higher", "driver"),
+    Metric("driver_lpips", "double", "", "lower", "weights"),
+    Metric("lpips_backbone_sha256", "string", "", "", "weights"),
+    Metric("lpips_sha256", "string", "", "", "weights"),
     Metric("audio_correlation", "double", "", "one"),
     Metric("audio_level_db", "double", "dB", "zero"),
 )
+
+AGAINST_DRIVER = frozenset(
+    {
+        "driver_frames_compared",
+        "driver_psnr_db",
+        "driver_ssim",
+        "driver_lpips",
+        "lpips_backbone_sha256",
+        "lpips_sha256",
+    }
+)
+"""What only self-reenactment has."""
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 

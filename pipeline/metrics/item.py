@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from pipeline.metrics import codes
 from pipeline.metrics.catalogue import VERSION, Level, Values
 from pipeline.metrics.landmarks import LandmarkMeter
-from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, largest_step, longest_run
+from pipeline.metrics.sampling import is_encoded
 from pipeline.metrics.sound import end_gap_s, preserved
 from pipeline.metrics.speech import Speech
 from pipeline.metrics.sync import silence_ratio, synchrony
 from pipeline.metrics.voice import speech_pieces
-
-ENCODED_EVERY = 40
-"""Of so many frames one is encoded again, the middle one: encoding costs about as much as rendering."""
 
 Origin = Literal["frames", "video"]
 """What is measured: frames as they are rendered, or those of the video, which the encoder has changed."""
 
 Inspect = Callable[[np.ndarray], dict[str, np.ndarray]]
 """`pipeline.talker.Talker.inspect`."""
+
+
+class FrameMeter(Protocol):
+    """What else may watch an item: networks that only measure, and the driver."""
+
+    def add(self, frames: np.ndarray) -> None:
+        """uint8 [n, R, R, 3] RGB, in order, which are only read."""
+        ...
+
+    def values(self, recording: np.ndarray | None) -> Values:
+        """Its metrics; ``recording`` as in `ItemMeter.finish`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,10 @@ class Source:
     look: SourceLook
     identity: np.ndarray | None = None
     """The model's identity vector [D]."""
+    face: np.ndarray | None = None
+    """ArcFace's embedding [D], where its weights are named."""
+    dlib: np.ndarray | None = None
+    """dlib's descriptor [128], where its network is installed and finds a face."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,8 @@ class Asked:
 class ItemMeter:
     """Takes an item's frames in order; see `PixelMeter` on memory.
 
-    ``inspect`` is asked for the codes of every `ENCODED_EVERY`-th frame, at ``level`` full for all; None leaves out
-    what is made of them. ``lse`` is None without SyncNet's weights, ``landmarks`` where nobody looks for them.
+    ``inspect`` is asked for the codes of the frames that `is_encoded` names; None leaves out what is made of them.
+    ``beside`` are meters that see every frame, ``landmarks`` another one, which the mouth is read from if it can be.
     """
 
     asked: Asked
@@ -64,7 +77,7 @@ class ItemMeter:
     level: Level = "basic"
     inspect: Inspect | None = None
     origin: Origin = "frames"
-    lse: LseMeter | None = None
+    beside: Sequence[FrameMeter] = ()
     landmarks: LandmarkMeter | None = None
     pixels: PixelMeter = field(init=False)
     seconds: float = 0.0
@@ -80,12 +93,13 @@ class ItemMeter:
         started = time.perf_counter()
         first = len(self.pixels)
         self.pixels.add(frames)
-        if self.lse is not None:
-            self.lse.add(frames)
+        for meter in self.beside:
+            meter.add(frames)
         if self.landmarks is not None:
             self.landmarks.add(frames)
         if self.inspect is not None:
-            chosen = [index for index in range(len(frames)) if self._is_checked(first + index)]
+            count, level = self.asked.frames, self.level
+            chosen = [index for index in range(len(frames)) if is_encoded(first + index, count, level)]
             if chosen:
                 self._note(self.inspect(frames[chosen]), [first + index for index in chosen])
         self.seconds += time.perf_counter() - started
@@ -106,8 +120,8 @@ class ItemMeter:
         if len(self.pixels):
             found |= self._of_pixels() | self._of_codes()
             found |= self._of_sound(recording, heard)
-        if self.lse is not None:
-            found |= self.lse.values(recording)
+        for meter in self.beside:
+            found |= meter.values(recording)
         self.seconds += time.perf_counter() - started
         found["metrics_s"] = self.seconds
         return {name: _plain(value) for name, value in found.items()}
@@ -129,13 +143,6 @@ class ItemMeter:
             if len(values) == len(pixels):
                 drawn[name] = values
         return drawn if self.landmarks is None else drawn | self.landmarks.curves()
-
-    def _is_checked(self, index: int) -> bool:
-        if self.level == "full":
-            return True
-        # The middle of every whole stretch, so that no clip has more than its share.
-        at = index - ENCODED_EVERY // 2
-        return at % ENCODED_EVERY == 0 and index + ENCODED_EVERY // 2 <= self.asked.frames
 
     def _note(self, seen: dict[str, np.ndarray], indices: list[int]) -> None:
         self._checked += indices

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.fetch import file_sha256
 from pipeline.metrics.catalogue import Values
+from pipeline.metrics.face_square import cut_square
 from pipeline.metrics.mfcc import SAMPLE_RATE, STEPS_PER_S, mfcc
 from pipeline.metrics.regions import Box
 from pipeline.metrics.syncnet import FRAMES, SIDE, SOUND_STEPS, load_syncnet
@@ -50,7 +51,7 @@ class Expert:
 @cache
 def expert(path: str, device: str) -> Expert:
     """SyncNet with the weights at ``path``; one in a process. Raises CannotRun for other files."""
-    network = load_syncnet(Path(path)).to(device).requires_grad_(False)
+    network = load_syncnet(Path(path)).to(device)
     return Expert(network.see, network.hear, torch.device(device), file_sha256(Path(path)))
 
 
@@ -129,9 +130,5 @@ def cut(frames: np.ndarray, face: Box) -> Tensor:
     height, width = frames.shape[1:3]
     half = max((face.right - face.left) * width, (face.bottom - face.top) * height) / 2
     x, y = (face.left + face.right) / 2 * width, (face.top + face.bottom) / 2 * height
-    margin = int(half * (1 + 2 * _CROP_SCALE)) + 1
-    top, left = int(y - half) + margin, int(x - half * (1 + _CROP_SCALE)) + margin
-    side = int(half * 2 * (1 + _CROP_SCALE))
-    padded = F.pad(torch.tensor(frames).permute(0, 3, 1, 2).float(), (margin,) * 4, value=_OUTSIDE)
-    square = padded[:, :, max(top, 0) : top + side, max(left, 0) : left + side]
-    return F.interpolate(square, (SIDE, SIDE), mode="bilinear").flip(1)
+    left, top, side = int(x - half * (1 + _CROP_SCALE)), int(y - half), int(half * 2 * (1 + _CROP_SCALE))
+    return cut_square(frames, left, top, side, SIDE, outside=_OUTSIDE).flip(1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -13,16 +14,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import RunSettings
+from pipeline.errors import ItemError
+from pipeline.fetch import LocalInput, fetched
+from pipeline.ledger import Record
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader
+from pipeline.metrics.against_driver import DriverMeter
 from pipeline.metrics.catalogue import Values
-from pipeline.metrics.experts import lip_sync_expert
+from pipeline.metrics.csim import CsimMeter
+from pipeline.metrics.dlib_identity import DlibMeter, dlib_descriptor
+from pipeline.metrics.experts import measuring_device, named_experts
 from pipeline.metrics.face_mesh import landmark_trackers
-from pipeline.metrics.item import Asked, Inspect, ItemMeter, Origin, Source
+from pipeline.metrics.item import Asked, FrameMeter, Inspect, ItemMeter, Origin, Source
 from pipeline.metrics.landmarks import LandmarkMeter
 from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.regions import FRAMED_FACE, Box
+from pipeline.metrics.sampling import compared_every
 from pipeline.storage import Store
 from pipeline.talker import Arrays, Talker, TalkerInfo
 from pipeline.tasks import ItemTask
@@ -34,6 +42,9 @@ _LOG = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+DriverFrames = Iterable[np.ndarray]
+"""Windows uint8 [n, R, R, 3] RGB of a driver's frames, every `compared_every`-th."""
+
 
 class RenderMetrics:
     """What the render stage measures with; ``talker`` None measures without the model's eyes."""
@@ -41,8 +52,8 @@ class RenderMetrics:
     def __init__(self, settings: RunSettings, info: TalkerInfo, media: MediaReader, talker: Talker | None) -> None:
         self._settings, self._info, self._media = settings, info, media
         self.inspect: Inspect | None = None if talker is None else talker.inspect
-        self._expert = lip_sync_expert(settings)
-        self._trackers = landmark_trackers(settings)
+        self._device, self._experts = measuring_device(settings), named_experts(settings)
+        self._describe, self._trackers = dlib_descriptor(), landmark_trackers(settings)
 
     def source(self, picture: Arrays) -> Source | None:
         """What is to be known of a portrait, of what the crop stage keeps of it; None where nothing is measured."""
@@ -55,21 +66,70 @@ class RenderMetrics:
             identity = None
             if self.inspect is not None:
                 identity = self.inspect(image[None]).get("identity")
-            return Source(SourceLook.of(image, box), None if identity is None else identity[0])
+            known = self._experts.face
+            return Source(
+                SourceLook.of(image, box),
+                None if identity is None else identity[0],
+                None if known is None else known.embedded(image[None], box)[0],
+                None if self._describe is None else self._describe(image),
+            )
 
         return _tried(seen, "looking at a portrait")
 
-    def watch(self, task: ItemTask, motion: Arrays | None, source: Source | None, origin: Origin = "frames") -> Watch:
-        """Begin to measure an item by its rendered frames or by those of its video; not at all without ``source``."""
+    @contextmanager
+    def driver_of(self, item: ItemTask | Record, at_hand: LocalInput | None = None) -> Iterator[DriverFrames | None]:
+        """The frames that an item's own should equal; None for one that is not compared with its driver.
+
+        They are read as they are asked for; none are there where the driver is gone, or is another by now. ``at_hand``
+        is a file of the item's that has been fetched already.
+        """
+        if self._settings.metrics == "off" or not item.self_reenactment:
+            yield None
+            return
+        windows: DriverFrames = ()
+        with ExitStack() as opened:
+            try:
+                source = at_hand
+                if source is None or source.uri != item.uris["driver"]:
+                    source = opened.enter_context(fetched(item.uris["driver"], self._settings))
+                if source.sha256 == item.inputs["driver"].sha256:
+                    every = compared_every(self._settings.metrics)
+                    reader = self._media.driver(source.path, self._info.resolution, every=every)
+                    windows = opened.enter_context(closing(reader))
+            except ItemError:
+                _LOG.exception("the driver can't be had; the item is not compared with it")
+            yield windows
+
+    def watch(
+        self,
+        task: ItemTask,
+        motion: Arrays | None,
+        source: Source | None,
+        origin: Origin = "frames",
+        driver: DriverFrames | None = None,
+    ) -> Watch:
+        """Begin to measure an item by its rendered frames or by those of its video; not at all without ``source``.
+
+        ``driver``: see `driver_of`.
+        """
         asked = self.asked(task.frames or 0, motion, with_windows=task.mode == "audio")
         level = self._settings.metrics
-        meter = None if source is None else self.meter(asked, source, origin)
+        meter = None if source is None else self.meter(asked, source, origin, driver)
         return Watch(meter, self._settings, self._media, wanted=level != "off")
 
-    def meter(self, asked: Asked, source: Source, origin: Origin) -> ItemMeter:
-        lse = None if self._expert is None else LseMeter(self._expert, source.look.face)
+    def meter(self, asked: Asked, source: Source, origin: Origin, driver: DriverFrames | None = None) -> ItemMeter:
+        level, experts, face = self._settings.metrics, self._experts, source.look.face
+        beside: list[FrameMeter] = []
+        if experts.lips is not None:
+            beside.append(LseMeter(experts.lips, face))
+        if experts.face is not None:
+            beside.append(CsimMeter(experts.face, face, source.face, asked.frames, level))
+        if self._describe is not None and source.dlib is not None:
+            beside.append(DlibMeter(self._describe, source.dlib, asked.frames, level))
+        if driver is not None:
+            beside.append(DriverMeter(driver, compared_every(level), self._device, experts.perception))
         landmarks = None if self._trackers is None else LandmarkMeter(self._trackers, asked.fps)
-        return ItemMeter(asked, source, self._settings.metrics, self.inspect, origin, lse, landmarks)
+        return ItemMeter(asked, source, level, self.inspect, origin, beside, landmarks)
 
     def asked(self, frames: int, motion: Arrays | None, *, with_windows: bool) -> Asked:
         """What a video should be; of motion in several arrays the first counts."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from pipeline.errors import CannotRun
+from pipeline.metrics.network_file import ANY, filled
 from pipeline.weights.tensors import read_tensors
 
 FRAMES = 5
@@ -63,17 +63,7 @@ class SyncNet(nn.Module):
 
 def load_syncnet(path: Path) -> SyncNet:
     """On the CPU, in evaluation mode. Raises CannotRun for a file that holds something else."""
-    network, found = SyncNet(), read_tensors(path)
-    # Norms count their batches, which nothing here reads and some versions of the file lack.
-    expected = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    wrong = [name for name, value in expected.items() if name not in found or found[name].shape != value.shape]
-    if wrong:
-        raise CannotRun(
-            f"{path} doesn't hold SyncNet as published (syncnet_v2.model): {len(wrong)} tensors are missing or of "
-            f"another shape, {wrong[0]} the first"
-        )
-    network.load_state_dict(found, strict=False)
-    return network.eval()
+    return filled(SyncNet(), read_tensors(path), path, "SyncNet as published (syncnet_v2.model)", unused=ANY)
 
 
 def _convolution(

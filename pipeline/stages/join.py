@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.config import RunSettings
 from pipeline.errors import ItemError
+from pipeline.fetch import LocalInput
 from pipeline.ledger import Ledger, Record
 from pipeline.media.frame_hash import frames_sha256
 from pipeline.media.h264 import H264
@@ -67,7 +68,7 @@ class JoinStage(Stage[ItemTask]):
             origin = Origin.of(Record.of(task, self.settings, self.info))
             with sound_of(task, self.settings) as sound:
                 facts = self._join(task, path, sound.path if sound else None, origin.tags())
-                self._measure(task, path, sound.path if sound else None)
+                self._measure(task, path, sound)
             commit_video(task, self.store, path, facts, origin, self.signing)
         task.computed.append(self.name)
         hold(task, self.settings.gates, self.info.weights)
@@ -113,18 +114,19 @@ class JoinStage(Stage[ItemTask]):
         facts = video_facts(task, self.info, made, frames_sha256(digests), has_audio=sound is not None)
         return facts | {"parts": [_place(part) for part in task.parts]}
 
-    def _measure(self, task: ItemTask, path: Path, sound: Path | None) -> None:
+    def _measure(self, task: ItemTask, path: Path, sound: LocalInput | None) -> None:
         if self.settings.metrics == "off":
             return
         assert task.portrait.picture is not None and task.motion is not None  # noqa: S101  (narrows the types)
         motion = {name: array for name, array in self.store.get_arrays(task.motion).items() if array.ndim}
         source = self.metrics.source(self.store.get_arrays(task.portrait.picture))
-        watch = self.metrics.watch(
-            task, {name: array[: task.frames] for name, array in motion.items()}, source, "video"
-        )
-        for frames in stored_frames(path):
-            watch.add(frames)
-        watch.end(task, path, sound)
+        with self.metrics.driver_of(task, sound) as driver:
+            watch = self.metrics.watch(
+                task, {name: array[: task.frames] for name, array in motion.items()}, source, "video", driver
+            )
+            for frames in stored_frames(path):
+                watch.add(frames)
+            watch.end(task, path, sound.path if sound else None)
         watch.keep_curves(self.store, task.key)
 
     @contextmanager

@@ -78,11 +78,12 @@ class MeasureStage(Stage[MeasureTask]):
         asked = eyes.asked(frames, motion, with_windows=record.mode == "audio")
         source = None if picture is None else eyes.source(picture)
         meter: ItemMeter | None = None
-        for batch in stored_frames(path):
-            if meter is None:
-                known = source or Source(SourceLook.of(batch[0]))
-                meter = eyes.meter(asked, known, "video")
-            meter.add(batch)
+        with eyes.driver_of(record) as driver:
+            for batch in stored_frames(path):
+                if meter is None:
+                    known = source or Source(SourceLook.of(batch[0]))
+                    meter = eyes.meter(asked, known, "video", driver)
+                meter.add(batch)
         if meter is None:
             raise _changed(record.id, "has no pictures")
         recording = self._recording(record, frames)

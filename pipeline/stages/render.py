@@ -25,7 +25,7 @@ from pipeline.media.h264 import H264
 from pipeline.media.part_file import PartWriter
 from pipeline.media.reader import MediaReader
 from pipeline.metrics.item import Source
-from pipeline.metrics.rendering import RenderMetrics, Watch
+from pipeline.metrics.rendering import DriverFrames, RenderMetrics, Watch
 from pipeline.metrics.verdict import hold
 from pipeline.provenance.certificate import Signing
 from pipeline.provenance.label import VisibleLabel, drawn
@@ -101,20 +101,23 @@ class RenderStage(Stage[ItemTask]):
         assert task.frames is not None  # noqa: S101  (narrows: motion has run)
         form, origin = self._form, Origin.of(Record.of(task, self.settings, self.info))
         with sound_of(task, self.settings) as sound:
-            with VideoWriter(
-                path,
-                width=form.width,
-                height=form.height,
-                fps=form.fps,
-                settings=form.settings,
-                audio=sound.path if sound else None,
-                reader=self.media,
-                tags=origin.tags(),
-                label=self.label,
-                limits=self.settings.limits,
-                pool=self.encoders,
-            ) as writer:
-                seconds, watch = self._render_range(task, 0, task.frames, writer, measured=True)
+            with (
+                self.metrics.driver_of(task, sound) as driver,
+                VideoWriter(
+                    path,
+                    width=form.width,
+                    height=form.height,
+                    fps=form.fps,
+                    settings=form.settings,
+                    audio=sound.path if sound else None,
+                    reader=self.media,
+                    tags=origin.tags(),
+                    label=self.label,
+                    limits=self.settings.limits,
+                    pool=self.encoders,
+                ) as writer,
+            ):
+                seconds, watch = self._render_range(task, 0, task.frames, writer, measured=True, driver=driver)
             made = self._made(writer, seconds)
             facts = video_facts(task, self.info, made, writer.frames_sha256, has_audio=sound is not None)
             watch.end(task, path, sound.path if sound else None)
@@ -156,11 +159,19 @@ class RenderStage(Stage[ItemTask]):
         )
 
     def _render_range(
-        self, task: ItemTask, first: int, count: int, encoder: FrameEncoder, *, measured: bool = False
+        self,
+        task: ItemTask,
+        first: int,
+        count: int,
+        encoder: FrameEncoder,
+        *,
+        measured: bool = False,
+        driver: DriverFrames | None = None,
     ) -> tuple[float, Watch]:
         """Render ``count`` frames from the index ``first`` on.
 
-        Returns the seconds that they had the device, and who has watched them, if they are ``measured``.
+        Returns the seconds that they had the device, and who has watched them, if they are ``measured``: against the
+        ``driver`` too where it is given.
         """
         # A frame's last bits depend on its place in its batch: batches are those of the whole video.
         surplus = first % self.settings.batch_size
@@ -169,7 +180,7 @@ class RenderStage(Stage[ItemTask]):
         with self._turn(task):
             started = time.perf_counter()
             prepared, source = self._prepare(task.portrait, files)
-            watch = self.metrics.watch(task, motion, source if measured else None)
+            watch = self.metrics.watch(task, motion, source if measured else None, driver=driver)
             for frames in self.talker.render(prepared, motion):
                 encoder.write(frames[surplus:])
                 watch.add(frames[surplus:])

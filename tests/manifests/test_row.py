@@ -45,6 +45,7 @@ def test_a_full_row() -> None:
             "crop": False,
             "language": "de",
             "consent": "form 7",
+            "same_identity": "true",
             "speaker": "Ana",
         }
     )
@@ -65,6 +66,7 @@ def test_a_full_row() -> None:
         motion_from=None,
         language="de",
         consent="form 7",
+        same_identity=True,
         extra={"speaker": "Ana"},
     )
     assert row.key == "ana.de-1"
@@ -86,6 +88,7 @@ def test_a_full_row() -> None:
         ({**GOOD, "cfg_scale": "20.5"}, "cfg_scale", "expected a number from 0 to 20, found '20.5'"),
         ({**GOOD, "nfe": "0"}, "nfe", "expected a whole number from 1 to 200, found '0'"),
         ({**GOOD, "crop": "perhaps"}, "crop", "expected true or false, found 'perhaps'"),
+        ({**GOOD, "same_identity": "Ana"}, "same_identity", "expected true or false, found 'Ana'"),
         ({**GOOD, "motion_from": "video"}, "motion_from", "expected audio or driver, found 'video'"),
         ({**GOOD, "motion_from": "driver"}, "motion_from", "motion_from=driver, but the row has no driver"),
         ({**GOOD, "driver": "d.mp4"}, "motion_from", "nothing says where the motion comes from"),

@@ -332,6 +332,18 @@ def test_a_changed_input_makes_the_item_again(case: Case, name: str) -> None:
     assert one(case.plan(POSED, DRIVEN)).key == "four"
 
 
+def test_same_identity_is_carried_and_shapes_no_frame(case: Case) -> None:
+    plain, denied, said = (
+        one(case.plan(row)) for row in (DRIVEN, DRIVEN | {"same_identity": False}, DRIVEN | {"same_identity": "true"})
+    )
+    assert [item.same_identity for item in (plain, denied, said)] == [False, False, True]
+    assert plain.request == denied.request != said.request
+    assert plain.settings == said.settings
+    assert said.self_reenactment
+    sound = one(case.plan(ROW | {"same_identity": True}))
+    assert sound.same_identity and not sound.self_reenactment
+
+
 @pytest.mark.parametrize("kind", ["infrastructure", "bug"])
 def test_what_failed_for_no_fault_of_its_own_is_tried_again(case: Case, kind: ErrorKind) -> None:
     case.run(ROW, fails=kind)

@@ -163,6 +163,12 @@ def test_max_seconds_cuts_as_audio_of_that_length_is_cut(tmp_path: Path, seconds
     assert np.array_equal(part, whole[: len(part)])
 
 
+@pytest.mark.parametrize("every", [7, 10, 100])
+def test_every_nth_frame_is_that_of_the_whole(tmp_path: Path, every: int) -> None:
+    path = write_video(tmp_path / "a.mp4", [grey_frame(5 * i) for i in range(50)])
+    assert np.array_equal(read(path, every=every)[1], read(path)[1][::every])
+
+
 def test_a_reader_can_be_read_twice(tmp_path: Path) -> None:
     reader = DriverReader(write_video(tmp_path / "a.mp4", [grey_frame(i) for i in range(9)]), 16, LIMITS)
     assert np.array_equal(np.concatenate(list(reader)), np.concatenate(list(reader)))

@@ -99,6 +99,9 @@ def test_one_process_serves_file_after_file_and_streams_that_are_left_early(read
         windows = iter(reader.driver(DEMO / "driver.mp4", 64))
         next(windows)
         del windows
+        whole = reader.driver(DEMO / "driver.mp4", 64, every=3)
+        next(iter(whole))
+        whole.close()
     assert shared_sandbox(LIMITS.max_decoder_bytes)._idle == [process]
 
 

@@ -21,6 +21,7 @@ from pipeline.execute import in_process
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
 from pipeline.metrics import face_mesh, rendering
 from pipeline.metrics.again import MeasureSummary, last_settings, measure_again
+from pipeline.metrics.arcface import IResNet
 from pipeline.metrics.landmarks import Trackers
 from pipeline.metrics.lse import expert
 from pipeline.metrics.syncnet import SyncNet
@@ -132,6 +133,18 @@ def test_syncnets_weights_add_its_measures_and_are_remembered(finished: Path, tm
     expert.cache_clear()
     with pytest.raises(CannotRun, match=r"metric_weights\.syncnet: .*syncnet_v2\.model"):
         again(finished, **named)
+
+
+def test_arcfaces_weights_add_its_measures(finished: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "backbone.pth"
+    torch.save(IResNet((2, 2, 2, 2)).state_dict(), weights)
+    named = {"metric_weights": {"arcface": str(weights)}}
+    assert again(finished, **named).measured == 2
+    row = rows(finished)["a"]
+    assert row["arcface_sha256"] == file_sha256(weights)
+    assert -1 <= row["csim_worst"] <= row["csim"] <= 1
+    assert again(finished, **named).measured == 0
 
 
 def test_landmarks_that_could_be_had_by_now_are_looked_for_once(
