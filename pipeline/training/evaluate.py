@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from imtalker import load_generator, load_renderer
@@ -28,6 +29,8 @@ from pipeline.weights import locate
 
 EVALUATION = "evaluation.json"
 PICTURES = "evaluation.png"
+READER_STEPS = 8000
+"""In which the reader learns what it can of its pictures."""
 
 # Avatars that the reader learns from; their seed is above those of trainings.
 _READER_SEED, _READER_GROUPS, _READER_STATES = 4000, 400, 6
@@ -50,7 +53,7 @@ class EvaluationSettings:
     states: int = 8
     lines: int = 24
     languages: tuple[str, ...] = LANGUAGES
-    reader_steps: int = 8000
+    reader_steps: int = READER_STEPS
     seed: int = 0
 
 
@@ -173,11 +176,17 @@ def _performances(settings: EvaluationSettings) -> list[Performance]:
 
 
 def _reader(settings: EvaluationSettings, resolution: int, progress: RunProgress) -> StateReader:
-    """The reader in the output, else one that is fitted and kept there."""
-    path = settings.output / f"reader-{settings.world}-{resolution}.safetensors"
+    """The reader in the output, else one that is fitted and kept there.
+
+    Raises CannotRun for the file of a reader that was built otherwise.
+    """
+    path = settings.output / f"reader-{settings.world}-{resolution}-{settings.reader_steps}.safetensors"
     reader = StateReader(resolution)
     if path.exists():
-        reader.load_state_dict(load_file(path))
+        try:
+            reader.load_state_dict(load_file(path))
+        except (RuntimeError, SafetensorError, OSError) as exc:
+            raise CannotRun(f"{path} is not a reader of this version: remove it, and one is fitted anew") from exc
         return reader.eval()
     progress.begin("avatars for the reader", 1)
     pool = AvatarPool.draw(_READER_SEED, _READER_GROUPS, _READER_STATES, resolution, settings.world)

@@ -21,7 +21,7 @@ from pipeline.document import parse_document, read_document
 from pipeline.errors import CannotRun
 from pipeline.progress import RunProgress
 from pipeline.training.audio import AudioSettings, start_audio
-from pipeline.training.evaluate import EvaluationSettings, judge, table_text
+from pipeline.training.evaluate import READER_STEPS, EvaluationSettings, judge, table_text
 from pipeline.training.performances import PerformedClips
 from pipeline.training.settings import AnySettings, GeneratorSettings, RendererSettings
 from pipeline.training.start import start
@@ -42,6 +42,7 @@ class EvaluationPart(Settings):
     identities: int = Field(24, ge=2)
     lines: int = Field(24, ge=2)
     world: World = "full"
+    reader_steps: int = Field(READER_STEPS, ge=1)
 
 
 class Recipe(Settings):
@@ -135,6 +136,7 @@ class RecipeRun:
             identities=self.recipe.evaluation.identities,
             lines=self.recipe.evaluation.lines,
             world=self.recipe.evaluation.world,
+            reader_steps=self.recipe.evaluation.reader_steps,
         )
         with RunProgress(self.console, _INTERVAL_S) as progress:
             table = judge(settings, progress)

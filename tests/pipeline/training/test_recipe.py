@@ -26,7 +26,7 @@ SMALL = {
     "renderer": {"steps": 2, "batch": 2, "avatars": {"groups": 2, "states": 2}},
     "clips": {"lines": 140},
     "generator": {"steps": 2, "batch": 2},
-    "evaluation": {"identities": 2, "lines": 2},
+    "evaluation": {"identities": 2, "lines": 2, "reader_steps": 20},
 }
 
 
