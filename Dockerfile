@@ -23,7 +23,7 @@ COPY --chown=ray:users manifests manifests
 COPY --chown=ray:users jobs jobs
 RUN pip install --no-cache-dir --constraint constraints.txt .
 
-# `video` lets the GPU's own encoder through. Telemetry of Ray is off; threads sleep soon (pipeline/resources.py).
+# `video` lets the GPU's own encoder through. Telemetry of Ray is off; threads sleep soon (pipeline/machines/resources.py).
 ENV IMTALKER_MODELS=/models \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
     RAY_USAGE_STATS_ENABLED=0 \

@@ -50,7 +50,7 @@ _INTERRUPTED = 130
 def main() -> None:
     """The program. Exit codes: 0 all ok, 1 could not run, 2 usage, 3 some items failed, 130 interrupted."""
     from manifests.errors import ManifestError
-    from pipeline.resources import PATIENT_THREADS
+    from pipeline.machines.resources import PATIENT_THREADS
 
     os.environ.update({name: value for name, value in PATIENT_THREADS.items() if name not in os.environ})
     try:
@@ -245,8 +245,8 @@ def manifest_validate(
     as_json: Json = False,
 ) -> None:
     """Check a manifest: columns, ids, whether inputs are there and can be opened, and how long it all is."""
+    from pipeline.inputs.validate import validate_manifest
     from pipeline.ledger import RESULTS_SCHEMA
-    from pipeline.validate import validate_manifest
 
     report = validate_manifest(manifest, settings_of(config), probe_media=probe, results_columns=RESULTS_SCHEMA.names)
     typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else report.text())

@@ -60,8 +60,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """All that is known about one item of a run, and the command that makes it again, alone."""
-    from pipeline.explain import explain as explain_item
-    from pipeline.explain import explanation_text
+    from pipeline.item.explain import explain as explain_item
+    from pipeline.item.explain import explanation_text
 
     known = explain_item(output, item, settings_of(config).storage_options)
     typer.echo(json.dumps(known, indent=1, default=str) if as_json else explanation_text(known))
@@ -138,8 +138,8 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Render an item again, into a temporary folder. Exit code 0: its frames are the same; 1: they are not."""
+    from pipeline.item.rerun import rerun, rerun_text
     from pipeline.progress import RunProgress, stderr_console
-    from pipeline.rerun import rerun, rerun_text
 
     settings = settings_of(config)
     with RunProgress(stderr_console(), settings.progress_seconds) as progress:

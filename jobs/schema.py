@@ -11,10 +11,10 @@ from pydantic import Field
 
 from jobs.kubernetes import Kubernetes
 from manifests.uri import absolute, resolve
+from pipeline.accounting.price import Price
 from pipeline.config import RunSettings, Settings
 from pipeline.document import parse_document, read_document
 from pipeline.errors import CannotRun, Retry
-from pipeline.price import Price
 
 _SECRET = ("storage_options", "env_vars", "secrets")
 

@@ -11,16 +11,16 @@ from typing import Any
 
 from jobs.schema import Job, load_job, parse_job
 from manifests.reader import single_row
+from pipeline.accounting.estimate import estimate
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.estimate import estimate
 from pipeline.execute import in_process, on_ray
 from pipeline.interrupts import interruptible
 from pipeline.ledger import Ledger
 from pipeline.metrics.again import MeasureSummary, last_settings, measure_again
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
-from pipeline.record_index import RecordIndex
+from pipeline.records.index import RecordIndex
 from pipeline.report.after_run import report_after_run
 from pipeline.run import RunSummary, load_manifest, prepare, run
 from pipeline.storage import Store

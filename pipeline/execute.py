@@ -12,12 +12,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from pipeline.claims import Claims
-from pipeline.cluster import connected
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
+from pipeline.locks.claims import Claims
+from pipeline.machines.cluster import connected
+from pipeline.machines.resources import PATIENT_THREADS, Placement, Pool, place
 from pipeline.provenance.certificate import Signing
-from pipeline.resources import PATIENT_THREADS, Placement, Pool, place
 from pipeline.stages.base import COLUMN, Stage
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import TalkerInfo
@@ -305,7 +305,7 @@ def through(
 ) -> list[T]:
     """Send tasks through stages, those that got lost once more, alone; returns those that got lost for good.
 
-    A task that an earlier run died over, when it was alone, is not sent at all: see `pipeline.claims`. The caller
+    A task that an earlier run died over, when it was alone, is not sent at all: see `pipeline.locks.claims`. The caller
     releases the claims of what is returned, once it has recorded the failure. ``check`` is asked before each round,
     and raises if the run may not go on.
     """

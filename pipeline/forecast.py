@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.cache import CACHED_STAGES, Cache, stage_of
 from pipeline.config import RunSettings
-from pipeline.history import FIRST, History, Past
 from pipeline.ledger import STAGES
-from pipeline.stage_facts import Facts, StageFacts
+from pipeline.records.history import FIRST, History, Past
+from pipeline.reuse.cache import CACHED_STAGES, Cache, stage_of
+from pipeline.reuse.stage_facts import Facts, StageFacts
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, ItemTask
 

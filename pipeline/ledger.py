@@ -15,18 +15,18 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.accounting.item_usage import item_usage
+from pipeline.accounting.price import Price
+from pipeline.accounting.usage import Usage, total
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorRecord
-from pipeline.fingerprint import digest, versions
-from pipeline.item_usage import item_usage
-from pipeline.lease import confirm
+from pipeline.locks.lease import confirm
 from pipeline.metrics.catalogue import METRICS
-from pipeline.price import Price
 from pipeline.retry import Retries
+from pipeline.reuse.fingerprint import digest, versions
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import Input, ItemTask, Worker
-from pipeline.usage import Usage, total
 
 STAGES = ("crop", "features", "motion", "render")
 

@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
+from pipeline.accounting.usage import RENDER
 from pipeline.config import RunSettings
 from pipeline.execute import Beside, Executor
 from pipeline.media.encode import segment_frames
 from pipeline.retry import Retries
 from pipeline.stages.base import Stage
 from pipeline.tasks import ItemTask, Part, Worker
-from pipeline.usage import RENDER
 
 
 def part_ranges(frames: int, most: int, segment: int) -> list[tuple[int, int]]:

@@ -8,16 +8,16 @@ from typing import Any, Literal, get_args
 
 from manifests.reader import Manifest
 from manifests.row import Row
-from pipeline.cache import Cache
 from pipeline.config import RunSettings
 from pipeline.errors import ErrorKind, ErrorRecord, Retry
-from pipeline.fetch import UNKNOWN, identities
-from pipeline.fingerprint import digest, model_facts
 from pipeline.forecast import Forecast, Forecaster
-from pipeline.history import History
+from pipeline.inputs.fetch import UNKNOWN, identities
 from pipeline.ledger import Ledger
-from pipeline.record_index import Outcome, RecordIndex, identities_text
-from pipeline.stage_facts import StageFacts
+from pipeline.records.history import History
+from pipeline.records.index import Outcome, RecordIndex, identities_text
+from pipeline.reuse.cache import Cache
+from pipeline.reuse.fingerprint import digest, model_facts
+from pipeline.reuse.stage_facts import StageFacts
 from pipeline.stages import STAGE_VERSIONS
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetKind, AssetTask, ItemTask, Mode

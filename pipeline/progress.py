@@ -19,8 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipeline.price import cost_line
-from pipeline.stage_times import stage_lines
+from pipeline.accounting.price import cost_line
+from pipeline.accounting.stage_times import stage_lines
 from pipeline.summary import RunSummary
 
 

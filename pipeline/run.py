@@ -12,24 +12,25 @@ from manifests.errors import ManifestError
 from manifests.reader import Manifest, read_manifest
 from manifests.row import Row
 from pipeline import talker
-from pipeline.cache import Cache
-from pipeline.claims import Claims
-from pipeline.compaction import Compactor
+from pipeline.accounting.price import Price
+from pipeline.accounting.telemetry import NoTelemetry, Telemetry, open_telemetry
 from pipeline.config import RunSettings
-from pipeline.copies import Copies
 from pipeline.errors import CannotRun, ErrorRecord, Retry
 from pipeline.execute import Context, Executor, lost, through
 from pipeline.forecast import announced
-from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
+from pipeline.locks.claims import Claims
+from pipeline.locks.lease import Lease, leased
 from pipeline.metrics.experts import given_weights
 from pipeline.parts import Joining
 from pipeline.plan import Plan, make_plan, problem_fingerprint
-from pipeline.price import Price
 from pipeline.progress import RunProgress
 from pipeline.provenance.certificate import OWN, Signing, signing
 from pipeline.provenance.manifest import check
-from pipeline.record_index import MANY_LOOSE, RecordIndex
+from pipeline.records.compaction import Compactor
+from pipeline.records.index import MANY_LOOSE, RecordIndex
+from pipeline.reuse.cache import Cache
+from pipeline.reuse.copies import Copies
 from pipeline.stages.crop import CropStage
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.join import JoinStage
@@ -39,7 +40,6 @@ from pipeline.storage import Store
 from pipeline.summary import RunSummary, Work, finish
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import SMALLER_BATCHES, AssetTask, ItemTask
-from pipeline.telemetry import NoTelemetry, Telemetry, open_telemetry
 from pipeline.weights import FEATURE_PARTS, PARTS, ensure
 
 

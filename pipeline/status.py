@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from typing import Any
 
+from pipeline.accounting.price import Price, cost, cost_line
+from pipeline.accounting.stage_times import StageTimes, stage_lines
+from pipeline.accounting.usage import Usage, total
 from pipeline.errors import CannotRun
-from pipeline.price import Price, cost, cost_line
-from pipeline.record_index import RecordIndex
-from pipeline.stage_times import StageTimes, stage_lines
+from pipeline.records.index import RecordIndex
 from pipeline.storage import Store
 from pipeline.tasks import Worker
-from pipeline.usage import Usage, total
 
 
 def read_status(

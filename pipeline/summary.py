@@ -18,23 +18,23 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.reader import Manifest
-from pipeline.cache import CacheSummary
+from pipeline.accounting.item_usage import joining_usage, own_usage
+from pipeline.accounting.price import Price, cost
+from pipeline.accounting.stage_times import StageTimes
+from pipeline.accounting.telemetry import Times
+from pipeline.accounting.timeline import Timeline, timeline
+from pipeline.accounting.usage import RENDER, Share, Usage, shares, total, used
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
-from pipeline.item_usage import joining_usage, own_usage
 from pipeline.ledger import Record, now, results_row, skipped_row
+from pipeline.machines.resources import Placement, reserved
 from pipeline.plan import Plan
-from pipeline.price import Price, cost
-from pipeline.record_index import RecordIndex
-from pipeline.resources import Placement, reserved
-from pipeline.results import ScatteredRows, beside, write_results
-from pipeline.stage_times import StageTimes
+from pipeline.records.index import RecordIndex
+from pipeline.records.results import ScatteredRows, beside, write_results
+from pipeline.reuse.cache import CacheSummary
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, ItemTask, Task
-from pipeline.telemetry import Times
-from pipeline.timeline import Timeline, timeline
-from pipeline.usage import RENDER, Share, Usage, shares, total, used
 
 _FAILURES_SHOWN = 20
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.accounting.usage import Share
 from pipeline.errors import ErrorRecord
 from pipeline.retry import Retries
-from pipeline.usage import Share
 
 Mode = Literal["audio", "driver"]
 AssetKind = Literal["portrait", "audio", "driver"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from s3fs import S3FileSystem
 
-from pipeline.resources import PATIENT_THREADS
+from pipeline.machines.resources import PATIENT_THREADS
 from tests.s3_server import S3Server, serve
 
 # As the command line does, and before any test imports torch.

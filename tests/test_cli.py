@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.lease import leased
+from pipeline.locks.lease import leased
 from pipeline.storage import Store
 from tests.commands import CLI, ROOT, imtalker
 from tests.runs import demo, write_manifest

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from jobs.kuberay import RAY_VERSION
-from pipeline.resources import PATIENT_THREADS
+from pipeline.machines.resources import PATIENT_THREADS
 
 ROOT = Path(__file__).parent.parent
 

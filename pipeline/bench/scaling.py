@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 
 from imtalker.engine.bench.measure import Measurement
-from pipeline.cluster import connected
 from pipeline.config import RenderResources, Resources, RunSettings
 from pipeline.execute import Context, OnRay
+from pipeline.machines.cluster import connected
 from pipeline.stages.base import Stage
 from pipeline.talker import TalkerInfo, info
 from pipeline.tasks import AssetTask

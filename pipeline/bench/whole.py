@@ -25,8 +25,8 @@ from pipeline.bench.options import BenchOptions
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Beside, Context, Executor, in_process, on_ray
+from pipeline.machines.resources import PHASES, Placement
 from pipeline.progress import RunProgress
-from pipeline.resources import PHASES, Placement
 from pipeline.run import load_manifest, prepare, run
 from pipeline.stages.base import Stage
 from pipeline.tasks import AssetTask, ItemTask, Task

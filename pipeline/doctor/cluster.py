@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.cluster import connected
 from pipeline.doctor.checks import examine_node, node_limit_s
 from pipeline.doctor.finding import Finding, Request, fail, note, ok
 from pipeline.doctor.ray import token_source
 from pipeline.errors import CannotRun
-from pipeline.resources import place
+from pipeline.machines.cluster import connected
+from pipeline.machines.resources import place
 
 _MUST_AGREE = {"weights": "fail", "packages": "note"}
 """Facts that should be the same on every machine, and what it is when they aren't."""

@@ -15,20 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from pipeline.claims import Claims
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, Executor, lost, through
-from pipeline.lease import Lease, leased
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.locks.claims import Claims
+from pipeline.locks.lease import Lease, leased
 from pipeline.metrics import face_mesh
 from pipeline.metrics.catalogue import AGAINST_DRIVER, METRICS, VERSION, Values
 from pipeline.metrics.experts import given_weights
 from pipeline.metrics.gates import gates_of
 from pipeline.metrics.verdict import judged
 from pipeline.progress import RunProgress
-from pipeline.record_index import RecordIndex
-from pipeline.results import write_results
+from pipeline.records.index import RecordIndex
+from pipeline.records.results import write_results
 from pipeline.stages.measure import MeasureStage, MeasureTask
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo

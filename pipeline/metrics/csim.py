@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from imtalker.engine.precision import exact_float32
-from pipeline.fetch import file_sha256
+from pipeline.inputs.fetch import file_sha256
 from pipeline.metrics.arcface import SIDE, load_arcface
 from pipeline.metrics.catalogue import Level, Values
 from pipeline.metrics.codes import cosine_distances

@@ -9,8 +9,8 @@ from typing import TypeVar
 from torch import device
 
 from pipeline.config import RunSettings
-from pipeline.device import pick_device
 from pipeline.errors import CannotRun
+from pipeline.machines.device import pick_device
 from pipeline.metrics.catalogue import Values
 from pipeline.metrics.csim import FaceExpert, face_expert
 from pipeline.metrics.lpips import PerceptionExpert, perception_expert

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pipeline.fetch import file_sha256
+from pipeline.inputs.fetch import file_sha256
 from pipeline.metrics.catalogue import Values
 from pipeline.metrics.network_file import filled
 from pipeline.weights.tensors import read_tensors

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.fetch import file_sha256
+from pipeline.inputs.fetch import file_sha256
 from pipeline.metrics.catalogue import Values
 from pipeline.metrics.face_square import cut_square
 from pipeline.metrics.mfcc import SAMPLE_RATE, STEPS_PER_S, mfcc

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import RunSettings
 from pipeline.errors import ItemError
-from pipeline.fetch import LocalInput, fetched
+from pipeline.inputs.fetch import LocalInput, fetched
 from pipeline.ledger import Record
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.fingerprint import digest
 from pipeline.ledger import Record
+from pipeline.reuse.fingerprint import digest
 
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's name of media that a trained model made."""

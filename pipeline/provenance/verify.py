@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, InputError, ItemError
-from pipeline.fetch import fetched
+from pipeline.inputs.fetch import fetched
 from pipeline.media.probe import open_container
 from pipeline.provenance.certificate import THROW_AWAY_NAME
 from pipeline.provenance.manifest import ASSERTION, SETTINGS

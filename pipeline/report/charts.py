@@ -10,8 +10,8 @@ from typing import Any
 import vl_convert
 from markupsafe import Markup
 
+from pipeline.accounting.timeline import Timeline
 from pipeline.report.distribution import Distribution
-from pipeline.timeline import Timeline
 
 VERSION = "6.4"
 """Of Vega-Lite."""

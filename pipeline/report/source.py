@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import CannotRun
-from pipeline.fetch import redacted
+from pipeline.inputs.fetch import redacted
 from pipeline.ledger import RESULTS_SCHEMA, results_row
-from pipeline.record_index import RecordIndex
+from pipeline.records.index import RecordIndex
 from pipeline.storage import Store
 
 _UNREAD = frozenset({"settings", "sha256", "fingerprint"})
@@ -24,7 +24,7 @@ _UNREAD = frozenset({"settings", "sha256", "fingerprint"})
 
 @dataclass(frozen=True)
 class Source:
-    """One output. Every text in it is free of the credentials that URLs may hold (`pipeline.fetch.redacted`)."""
+    """One output. Every text in it is free of the credentials that URLs may hold (`pipeline.inputs.fetch.redacted`)."""
 
     store: Store
     table: pa.Table

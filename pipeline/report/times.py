@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.accounting.timeline import Actor, Timeline, timeline
 from pipeline.ledger import Record
-from pipeline.record_index import RecordIndex
+from pipeline.records.index import RecordIndex
 from pipeline.report.source import Source
-from pipeline.timeline import Actor, Timeline, timeline
 
 
 @dataclass(frozen=True)

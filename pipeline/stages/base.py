@@ -14,9 +14,9 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 import torch
 
-from pipeline.claims import claim
 from pipeline.config import RunSettings
 from pipeline.errors import error_record
+from pipeline.locks.claims import claim
 from pipeline.retry import Retries, noting
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo

@@ -6,12 +6,12 @@ import numpy as np
 
 from pipeline.config import RunSettings
 from pipeline.errors import InputError
-from pipeline.fetch import fetched
+from pipeline.inputs.fetch import fetched
 from pipeline.media.crop_box import crop_around, cut
 from pipeline.media.faces import choose_face, load_detector
 from pipeline.media.image import resize_square
 from pipeline.media.reader import MediaReader
-from pipeline.stage_facts import StageFacts
+from pipeline.reuse.stage_facts import StageFacts
 from pipeline.stages.base import Stage
 from pipeline.talker import Arrays, TalkerInfo
 from pipeline.tasks import AssetTask, Input

@@ -9,9 +9,9 @@ import numpy as np
 
 from pipeline.config import RunSettings
 from pipeline.errors import InputError
-from pipeline.fetch import LocalInput, fetched
+from pipeline.inputs.fetch import LocalInput, fetched
 from pipeline.media.reader import MediaReader
-from pipeline.stage_facts import StageFacts
+from pipeline.reuse.stage_facts import StageFacts
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, Talker, TalkerInfo, load

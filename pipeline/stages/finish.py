@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline.config import RunSettings
 from pipeline.errors import ItemError
-from pipeline.fetch import LocalInput, fetched, file_sha256
-from pipeline.lease import confirm
+from pipeline.inputs.fetch import LocalInput, fetched, file_sha256
+from pipeline.locks.lease import confirm
 from pipeline.provenance.certificate import Signing
 from pipeline.provenance.manifest import sign
 from pipeline.provenance.origin import Origin

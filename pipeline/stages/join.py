@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.config import RunSettings
 from pipeline.errors import ItemError
-from pipeline.fetch import LocalInput
+from pipeline.inputs.fetch import LocalInput
 from pipeline.ledger import Ledger, Record
 from pipeline.media.frame_hash import frames_sha256
 from pipeline.media.h264 import H264

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ItemError
-from pipeline.fetch import fetched, file_sha256
+from pipeline.inputs.fetch import fetched, file_sha256
 from pipeline.ledger import Ledger, Record
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader

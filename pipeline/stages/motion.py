@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.config import RunSettings
-from pipeline.controls import read_controls
 from pipeline.errors import ItemError
-from pipeline.fetch import fetched
-from pipeline.fingerprint import item_seed
+from pipeline.inputs.controls import read_controls
+from pipeline.inputs.fetch import fetched
 from pipeline.parts import split
-from pipeline.stage_facts import CONTROLS, StageFacts
+from pipeline.reuse.fingerprint import item_seed
+from pipeline.reuse.stage_facts import CONTROLS, StageFacts
 from pipeline.stages.arrays import checked_finite
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import Arrays, MotionRequest, Talker, TalkerInfo, load

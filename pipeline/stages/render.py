@@ -15,7 +15,6 @@ import av
 import numpy as np
 import torch
 
-from pipeline.cache import part_key
 from pipeline.config import RunSettings
 from pipeline.ledger import Ledger, Record
 from pipeline.media.encode import FrameEncoder, VideoWriter, segment_frames
@@ -30,6 +29,7 @@ from pipeline.metrics.verdict import hold
 from pipeline.provenance.certificate import Signing
 from pipeline.provenance.label import VisibleLabel, drawn
 from pipeline.provenance.origin import Origin
+from pipeline.reuse.cache import part_key
 from pipeline.stages.base import Stage, gpu_name
 from pipeline.stages.finish import commit_video, sound_of, video_facts
 from pipeline.talker import Arrays, Talker, TalkerInfo, load

@@ -23,9 +23,9 @@ from imtalker.engine.source import PreparedSource
 from imtalker.presets import Preset, build_seeded, find_preset
 from imtalker.safetensors_files import read_config, tensors_sha256
 from pipeline.config import RunSettings
-from pipeline.device import pick_device
 from pipeline.errors import CannotRun
-from pipeline.fingerprint import digest
+from pipeline.machines.device import pick_device
+from pipeline.reuse.fingerprint import digest
 from pipeline.talker import Arrays, MotionRequest, TalkerInfo, Uses
 from pipeline.weights import FEATURE_PARTS, PARTS, ModelFiles, locate, sha256_of
 

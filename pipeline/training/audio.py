@@ -16,8 +16,8 @@ from imtalker.training.audio_run import AudioRun, train_audio
 from imtalker.training.loop import Pace, Watch
 from imtalker.training.memory import keep_freed_memory
 from imtalker.training.speech_clips import SpeechClip, speak_clips
-from pipeline.device import pick_device
 from pipeline.errors import CannotRun
+from pipeline.machines.device import pick_device
 from pipeline.training.journal import Journal
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.record import check_record

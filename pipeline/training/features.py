@@ -20,14 +20,14 @@ from manifests.ids import PATTERN, fold, is_valid
 from manifests.pairing import Source
 from manifests.uri import absolute
 from pipeline.avatars.conditions import ClipConditions, read_conditions
-from pipeline.claims import Claims
 from pipeline.config import RunSettings
 from pipeline.document import parse_document
 from pipeline.errors import CannotRun, ErrorRecord, InputError, ItemError, error_record
 from pipeline.execute import Context, Executor, lost, through
-from pipeline.fetch import UNKNOWN, identities, redacted
-from pipeline.fingerprint import digest, model_facts
+from pipeline.inputs.fetch import UNKNOWN, identities, redacted
+from pipeline.locks.claims import Claims
 from pipeline.progress import RunProgress
+from pipeline.reuse.fingerprint import digest, model_facts
 from pipeline.stages import STAGE_VERSIONS
 from pipeline.stages.crop import CropStage
 from pipeline.stages.features import FeaturesStage

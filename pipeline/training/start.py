@@ -10,7 +10,7 @@ from rich.console import Console
 
 from imtalker.training.loop import Watch
 from imtalker.training.renderer_run import POOLS
-from pipeline.device import pick_device
+from pipeline.machines.device import pick_device
 from pipeline.training.journal import Journal, tensorboard_installed
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.record import check_record, has_checkpoint

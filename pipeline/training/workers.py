@@ -16,8 +16,8 @@ from typing import Any
 from imtalker.training.loop import LOG, VALIDATION, Progress, Validation, Watch
 from imtalker.training.share import Share
 from imtalker.training.stop import until_signal
-from pipeline.cluster import connected
 from pipeline.errors import CannotRun
+from pipeline.machines.cluster import connected
 from pipeline.training.journal import Journal
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.settings import GeneratorSettings, RendererSettings

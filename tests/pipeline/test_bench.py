@@ -22,8 +22,8 @@ from pipeline.bench.suite import measure, whole_rows
 from pipeline.bench.whole import StageUse, WholeRun, stage_uses
 from pipeline.config import InputLimits
 from pipeline.errors import CannotRun
+from pipeline.machines.resources import Pool
 from pipeline.media.audio import decode_mono_16k
-from pipeline.resources import Pool
 from pipeline.tasks import AssetTask, ItemTask, Worker
 
 ROOT = Path(__file__).parent.parent.parent

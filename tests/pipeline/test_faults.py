@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.execute import Context, Executor, in_process, on_ray
-from pipeline.explain import explain, explanation_text
+from pipeline.item.explain import explain, explanation_text
 from pipeline.media import sandbox
 from pipeline.media.sandbox import shared_sandbox
 from pipeline.summary import RunSummary

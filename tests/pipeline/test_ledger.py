@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
+from pipeline.accounting.price import Price
+from pipeline.accounting.usage import Share
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
 from pipeline.metrics.catalogue import METRICS
-from pipeline.price import Price
-from pipeline.record_index import RecordIndex
+from pipeline.records.index import RecordIndex
 from pipeline.status import read_status
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo
 from pipeline.tasks import AssetTask, Input, ItemTask, Worker
-from pipeline.usage import Share
 from tests.s3_server import S3Server
 
 INFO = TalkerInfo("imtalker-tiny", 1, 64, 25, "random", {"renderer": "a" * 64})

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.config import RunSettings
 from pipeline.execute import Context, Executor, in_process
 from pipeline.ledger import Ledger, Record
-from pipeline.resources import Placement
+from pipeline.machines.resources import Placement
 from pipeline.stages.base import Stage
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.motion import MotionStage

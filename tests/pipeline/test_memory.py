@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.cluster import connected
 from pipeline.config import RunSettings
 from pipeline.execute import Context, Executor, on_ray
 from pipeline.ledger import Ledger
+from pipeline.machines.cluster import connected
 from pipeline.parts import gathered, split
 from pipeline.run import prepare
 from pipeline.stages.join import JoinStage

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.config import RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import ErrorRecord
+from pipeline.machines.resources import Placement, Pool
 from pipeline.parts import Joining, gathered, part_ranges, split
-from pipeline.resources import Placement, Pool
 from pipeline.retry import Retries
 from pipeline.stages.base import Stage
 from pipeline.stages.join import JoinStage

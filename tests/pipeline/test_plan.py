@@ -14,7 +14,7 @@ import pytest
 from manifests.reader import Manifest, read_manifest
 from pipeline.config import InputLimits, RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import ErrorKind, ErrorRecord, Retry
-from pipeline.fetch import UNKNOWN
+from pipeline.inputs.fetch import UNKNOWN
 from pipeline.ledger import Ledger, Record
 from pipeline.plan import REDONE, Plan, make_plan, problem_fingerprint
 from pipeline.storage import Store

@@ -18,11 +18,11 @@ from PIL import Image
 
 from imtalker.engine.network import RenderNetwork
 from imtalker.presets import PRESETS, build_seeded
-from pipeline.cell import open_cell
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, Executor, in_process
-from pipeline.lease import KEY, Lease, LeaseHeld, LeaseLost, leased
+from pipeline.locks.cell import open_cell
+from pipeline.locks.lease import KEY, Lease, LeaseHeld, LeaseLost, leased
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.crop_box import crop_around, cut
 from pipeline.media.encode import VideoWriter

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.estimate import estimate
+from pipeline.accounting.estimate import estimate
+from pipeline.accounting.price import Price
 from pipeline.execute import in_process
 from pipeline.ledger import STAGES
-from pipeline.price import Price
 from pipeline.progress import RunProgress, summary_lines
-from pipeline.record_index import RecordIndex
+from pipeline.records.index import RecordIndex
 from pipeline.run import load_manifest, prepare, run
 from pipeline.status import read_status, status_text
 from pipeline.storage import Store

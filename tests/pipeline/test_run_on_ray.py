@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline.cell import open_cell
-from pipeline.cluster import connected
 from pipeline.config import RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, OnRay, in_process, on_ray
-from pipeline.lease import KEY, Lease
+from pipeline.locks.cell import open_cell
+from pipeline.locks.lease import KEY, Lease
+from pipeline.machines.cluster import connected
 from pipeline.provenance.verify import verify
 from pipeline.run import prepare
 from pipeline.stages.base import Stage

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.config import RunSettings
 from pipeline.errors import InputError
-from pipeline.fetch import file_sha256
+from pipeline.inputs.fetch import file_sha256
 from pipeline.ledger import Ledger, Record
 from pipeline.metrics.again import _is_missing
 from pipeline.metrics.against_driver import DriverMeter

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import RunSettings, VideoSettings
-from pipeline.fetch import file_sha256
+from pipeline.inputs.fetch import file_sha256
 from pipeline.media.wav import write_wav
 from pipeline.stages.render import RenderStage
 from pipeline.storage import Store

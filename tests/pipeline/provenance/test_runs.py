@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.fetch import file_sha256
+from pipeline.inputs.fetch import file_sha256
 from pipeline.provenance.verify import Verification, verify
 from pipeline.summary import RunSummary
 from tests.pipeline.provenance.signers import files

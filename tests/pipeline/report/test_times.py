@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.accounting.timeline import timeline
 from pipeline.report.source import read_source
 from pipeline.report.times import read_times, timeline_of
-from pipeline.timeline import timeline
 from tests.pipeline.report.outputs import RUN, ok_row, record, write_output
 
 

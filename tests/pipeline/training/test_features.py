@@ -27,10 +27,10 @@ from imtalker.training.motion_data import MotionData
 from pipeline.avatars.conditions import read_conditions
 from pipeline.avatars.folder import AvatarFolder
 from pipeline.avatars.production import produce
-from pipeline.cluster import connected
 from pipeline.config import InputLimits, RunSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, Executor, in_process
+from pipeline.machines.cluster import connected
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.driver import DriverReader
 from pipeline.run import prepare

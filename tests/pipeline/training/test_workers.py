@@ -18,8 +18,8 @@ from ray.train import WorkerGroupError
 from rich.console import Console
 
 from imtalker.checkpoints import load_generator, load_renderer
-from pipeline.cluster import connected
 from pipeline.errors import CannotRun
+from pipeline.machines.cluster import connected
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.settings import GeneratorSettings, RendererSettings
 from pipeline.training.start import start
