@@ -35,6 +35,8 @@ class RendererWeights:
     """Of the terms of the renderer's loss."""
 
     pixels: float = 1.0
+    squares: float = 0.0
+    """Of the mean squared error, which the PSNR is made of; not in the paper."""
     perceptual: float = 10.0
     face: float = 100.0
     identity: float = 1.0
@@ -225,6 +227,8 @@ class RendererTrainer:
         """The renderer's terms, unweighted, and their weighted sum as ``total``."""
         frames = prediction.frames
         found = {"pixels": (frames - batch.target).abs().mean()}
+        if self.weights.squares:
+            found["squares"] = (frames.float() - batch.target).square().mean()
         if self.weights.perceptual or (self.weights.face and batch.face is not None):
             found["perceptual"], found["face"] = self.perceptual(frames, batch.target, batch.face)
         if prediction.adapted is not None:

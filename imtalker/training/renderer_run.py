@@ -59,7 +59,9 @@ class RendererRun:
     floor: float = 2e-5
     warmup: int = 200
     weights: RendererWeights = field(
-        default_factory=lambda: RendererWeights(1.0, 0.5, 0.05, 0.0, 0.0, routing=0.1, codes=0.2)
+        default_factory=lambda: RendererWeights(
+            1.0, perceptual=0.5, face=0.05, identity=0.0, adversarial=0.0, routing=0.1, codes=0.2
+        )
     )
     helped: int = 6000
     codes_told: int = 0

@@ -75,6 +75,7 @@ class LossWeights(Settings):
     """Of the terms of the renderer's loss."""
 
     pixels: float = Field(1.0, ge=0)
+    squares: float = Field(0.0, ge=0)
     perceptual: float = Field(0.5, ge=0)
     face: float = Field(0.05, ge=0)
     identity: float = Field(0.0, ge=0)

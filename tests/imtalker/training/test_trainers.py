@@ -19,7 +19,7 @@ from imtalker.training.generator import GeneratorTrainer
 from imtalker.training.norms import add_norms
 from imtalker.training.perceptual import PerceptualLoss, Structure
 from imtalker.training.pictures import PictureBatch
-from imtalker.training.renderer import RendererTrainer, RendererWeights
+from imtalker.training.renderer import RendererTrainer, RendererWeights, predict
 from tests.imtalker.test_renderer import SMALL
 from tests.imtalker.test_sampler import CONFIG
 from tests.imtalker.training.test_losses import batch as motion_batch
@@ -86,6 +86,18 @@ def test_the_terms_are_weighted_as_published() -> None:
     weights = {"pixels": 1, "perceptual": 10, "face": 100, "identity": 1, "adversarial": 1}
     assert terms.keys() == {*weights, "discriminator", "total"}
     assert terms["total"] == pytest.approx(sum(terms[name] * weight for name, weight in weights.items()), rel=1e-5)
+
+
+def test_squares_count_where_they_are_asked_for() -> None:
+    flat = PictureBatch(*(torch.full((2, 3, SIZE, SIZE), level) for level in (0.3, 0.6, 0.9)))
+    weights = RendererWeights(pixels=1, squares=4, perceptual=0, face=0, identity=0, adversarial=0)
+    trainer = renderer_trainer(weights=weights)
+    with torch.no_grad():
+        prediction = predict(trainer.renderer.eval(), flat, contrast=False)
+        found = trainer.losses(flat, prediction)
+    expected = torch.nn.functional.mse_loss(prediction.frames, flat.target)
+    assert found["squares"] == pytest.approx(expected.item(), rel=1e-5)
+    assert found["total"] == pytest.approx((found["pixels"] + 4 * expected).item(), rel=1e-5)
 
 
 def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
