@@ -22,7 +22,7 @@ from pipeline.metrics.catalogue import Level, Values
 from pipeline.metrics.codes import cosine_distances
 from pipeline.metrics.face_square import cut_square
 from pipeline.metrics.regions import Box
-from pipeline.metrics.sampling import ENCODED_EVERY, is_encoded
+from pipeline.metrics.sampling import is_judged
 
 _BATCH = 16
 _RISE = 0.035
@@ -66,7 +66,7 @@ def aligned(frames: np.ndarray, face: Box) -> Tensor:
 
 
 class CsimMeter:
-    """Takes an item's frames in order and keeps a number of those that `is_encoded` names, of one at least."""
+    """Takes an item's frames in order and keeps a number of those that `is_judged` names."""
 
     def __init__(self, judge: FaceExpert, face: Box, portrait: np.ndarray | None, frames: int, level: Level) -> None:
         """``face`` in the portrait; ``portrait`` its embedding [D], None where it is gone; ``frames`` in all."""
@@ -77,7 +77,8 @@ class CsimMeter:
 
     def add(self, frames: np.ndarray) -> None:
         """uint8 [n, R, R, 3] RGB, which are only read."""
-        chosen = [index for index in range(len(frames)) if self._is_judged(self._seen + index)]
+        seen, count = self._seen, self._frames
+        chosen = [index for index in range(len(frames)) if is_judged(seen + index, count, self._level)]
         self._seen += len(frames)
         if chosen and self._portrait is not None:
             embeddings = self._judge.embedded(frames[chosen], self._face)
@@ -89,7 +90,3 @@ class CsimMeter:
         if self._found:
             found |= {"csim": float(np.mean(self._found)), "csim_worst": min(self._found)}
         return found
-
-    def _is_judged(self, index: int) -> bool:
-        short = self._frames < ENCODED_EVERY
-        return is_encoded(index, self._frames, self._level) or (short and index == self._frames // 2)

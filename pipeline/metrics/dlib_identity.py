@@ -16,9 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.metrics.catalogue import Level, Values
-
-EVERY = {"basic": 250, "full": 25}
-"""Of so many frames one is looked at, the middle one; at least one of each item. A look takes some 0.15 s."""
+from pipeline.metrics.sampling import is_described
 
 # The detector finds faces from 80 pixels on.
 _SIDE = 512
@@ -47,9 +45,8 @@ class DlibMeter:
 
     def add(self, frames: np.ndarray) -> None:
         """uint8 [n, R, R, 3] RGB, which are only read."""
-        every = min(EVERY[self.level], max(self.frames, 1))
         for index in range(len(frames)):
-            if (self._seen + index) % every == every // 2:
+            if is_described(self._seen + index, self.frames, self.level):
                 self._looked += 1
                 found = self.describe(frames[index])
                 if found is not None:

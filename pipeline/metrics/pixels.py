@@ -139,12 +139,7 @@ def sharpness(image: np.ndarray) -> float:
 
 def colours(image: np.ndarray) -> np.ndarray:
     """uint8 [R, R, 3] -> means of 8 x 8 cells, float [8, 8, 3], of at most 128 x 128 of its pixels."""
-    step = max(image.shape[0] // _SIDE, 1)
-    small = image[::step, ::step]
-    side = small.shape[0] // _COLOURS
-    cut = small[: side * _COLOURS, : side * _COLOURS].astype(np.float32)
-    means: np.ndarray = cut.reshape(_COLOURS, side, _COLOURS, side, 3).mean((1, 3))
-    return means
+    return _cells(_thinned(image[None])[0].astype(np.float32), _COLOURS)
 
 
 def largest_step(change: np.ndarray) -> float | None:
@@ -180,16 +175,21 @@ def longest_run(marked: np.ndarray) -> int:
 
 def _small(frames: np.ndarray) -> np.ndarray:
     """uint8 [n, R, R, 3] -> luma float32 [n, 128, 128], or R x R where that is less than twice as much."""
-    step = max(frames.shape[1] // _SIDE, 1)
-    small: np.ndarray = frames[:, ::step, ::step] @ _LUMA
+    small: np.ndarray = _thinned(frames) @ _LUMA
     return small
 
 
-def _cells(picture: np.ndarray) -> np.ndarray:
-    """Means of 16 x 16 cells; what is left over at the right and the bottom is not looked at."""
-    high, wide = picture.shape[0] // _CELLS, picture.shape[1] // _CELLS
-    cut = picture[: high * _CELLS, : wide * _CELLS]
-    means: np.ndarray = cut.reshape(_CELLS, high, _CELLS, wide).mean((1, 3))
+def _thinned(frames: np.ndarray) -> np.ndarray:
+    """[n, R, R, 3] -> [n, 128, 128, 3], or R x R where that is less than twice as much."""
+    step = max(frames.shape[1] // _SIDE, 1)
+    return frames[:, ::step, ::step]
+
+
+def _cells(picture: np.ndarray, count: int = _CELLS) -> np.ndarray:
+    """[H, W, ...] -> means of cells [count, count, ...]; what is left over at the right and the bottom is left out."""
+    high, wide = picture.shape[0] // count, picture.shape[1] // count
+    cut = picture[: high * count, : wide * count]
+    means: np.ndarray = cut.reshape(count, high, count, wide, *picture.shape[2:]).mean((1, 3))
     return means
 
 

@@ -53,7 +53,8 @@ class RenderMetrics:
         self._settings, self._info, self._media = settings, info, media
         self.inspect: Inspect | None = None if talker is None else talker.inspect
         self._device, self._experts = measuring_device(settings), named_experts(settings)
-        self._describe, self._trackers = dlib_descriptor(), landmark_trackers(settings)
+        self._describe = None if settings.metrics == "off" else dlib_descriptor()
+        self._trackers = landmark_trackers(settings)
 
     def source(self, picture: Arrays) -> Source | None:
         """What is to be known of a portrait, of what the crop stage keeps of it; None where nothing is measured."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.ledger import RESULTS_SCHEMA, STAGES
+from pipeline.metrics.catalogue import BY_NAME
 from pipeline.report.source import Source
 
 Group = Literal["quality", "files", "speed", "yours"]
@@ -45,37 +46,8 @@ _NOT_MEASURED = frozenset({"seed", "cfg_scale", "nfe", "frames", "metrics_versio
 _UNITS = {"s": "s", "ms": "ms", "bytes": "bytes", "fps": "frames/s", "db": "dB", "deg": "degrees", "px": "pixels"}
 _UNITS |= {"frames": "frames", "kbit_per_s": "kbit/s", "percent": "%"}
 
-_HIGHER = (
-    "psnr",
-    "ssim",
-    "csim",
-    "lse_c",
-    "correlation",
-    "confidence",
-    "mouth_range",
-    "lip_range",
-    "landmarks_found",
-    "render_fps",
-)
-_LOWER = (
-    "lpips",
-    "lse_d",
-    "fid",
-    "fvd",
-    "distance",
-    "flicker",
-    "jitter",
-    "jump",
-    "silence",
-    "frozen",
-    "freeze",
-    "black",
-    "nonfinite",
-    "identity_worst",
-    "real_time_factor",
-    "cost",
-    "attempts",
-)
+_HIGHER = ("psnr", "ssim", "csim", "correlation", "confidence", "render_fps")
+_LOWER = ("lpips", "distance", "flicker", "jitter", "real_time_factor", "cost", "attempts")
 
 
 @dataclass(frozen=True)
@@ -87,13 +59,20 @@ class Column:
 
     @property
     def unit(self) -> str:
-        """By the end of its name; empty for a plain number."""
+        """As the metrics' catalogue says, for other columns by the end of the name; empty for a plain number."""
+        if (metric := BY_NAME.get(self.name)) is not None:
+            return metric.unit
         ends = (end for end in _UNITS if self.name.endswith(f"_{end}"))
         return _UNITS.get(max(ends, key=len, default=""), "")
 
     @property
     def better(self) -> Better | None:
-        """Which way is better, where its name tells; None: far from the others is odd either way."""
+        """As the metrics' catalogue says, for other columns by words in the name.
+
+        None: far from the others is odd either way.
+        """
+        if (metric := BY_NAME.get(self.name)) is not None:
+            return metric.better if metric.better in ("higher", "lower") else None
         if any(word in self.name for word in _HIGHER):
             return "higher"
         return "lower" if any(word in self.name for word in _LOWER) else None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ItemError
-from pipeline.inputs.fetch import fetched, file_sha256
+from pipeline.inputs.fetch import LocalInput, fetched, file_sha256
 from pipeline.ledger import Ledger, Record
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader
@@ -78,15 +77,19 @@ class MeasureStage(Stage[MeasureTask]):
         asked = eyes.asked(frames, motion, with_windows=record.mode == "audio")
         source = None if picture is None else eyes.source(picture)
         meter: ItemMeter | None = None
-        with eyes.driver_of(record) as driver:
-            for batch in stored_frames(path):
-                if meter is None:
-                    known = source or Source(SourceLook.of(batch[0]))
-                    meter = eyes.meter(asked, known, "video", driver)
-                meter.add(batch)
-        if meter is None:
-            raise _changed(record.id, "has no pictures")
-        recording = self._recording(record, frames)
+        with self._sound(record) as sound:
+            with eyes.driver_of(record, sound) as driver:
+                for batch in stored_frames(path):
+                    if meter is None:
+                        known = source or Source(SourceLook.of(batch[0]))
+                        meter = eyes.meter(asked, known, "video", driver)
+                    meter.add(batch)
+            if meter is None:
+                raise _changed(record.id, "has no pictures")
+            recording = None
+            if sound is not None:
+                with suppress(ItemError):
+                    recording = self.media.mono_16k(sound.path, frames / self.info.fps)
         heard = None if recording is None else decode_mono_16k(path, self.settings.limits)
         values = meter.finish(path, recording, heard)
         if source is None:
@@ -103,16 +106,18 @@ class MeasureStage(Stage[MeasureTask]):
         except (KeyError, FileNotFoundError):
             return None
 
-    def _recording(self, record: Record, frames: int) -> np.ndarray | None:
-        """The sound that the video was given; None without one, or if it is gone or another by now."""
+    @contextmanager
+    def _sound(self, record: Record) -> Iterator[LocalInput | None]:
+        """The file of the video's sound; None for a video without, or if it is gone or another by now."""
         assert record.video is not None  # noqa: S101  (narrows the type)
         role = "audio" if "audio" in record.uris else "driver"
-        if not record.video.get("has_audio") or role not in record.uris:
-            return None
-        with suppress(ItemError), fetched(record.uris[role], self.settings) as source:
-            if role in record.inputs and source.sha256 == record.inputs[role].sha256:
-                return self.media.mono_16k(source.path, frames / self.info.fps)
-        return None
+        with ExitStack() as opened:
+            found = None
+            if record.video.get("has_audio") and role in record.uris and role in record.inputs:
+                with suppress(ItemError):
+                    source = opened.enter_context(fetched(record.uris[role], self.settings))
+                    found = source if source.sha256 == record.inputs[role].sha256 else None
+            yield found
 
 
 def _changed(key: str, what: str) -> ItemError:

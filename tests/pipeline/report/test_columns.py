@@ -39,8 +39,11 @@ def test_every_column_of_numbers_is_found_and_what_was_asked_for_is_not(tmp_path
         ("psnr_db", "dB", "higher"),
         ("identity_distance", "", "lower"),
         ("lag_frames", "frames", None),
+        ("flicker", "grey levels", "lower"),
+        ("lip_lag_frames", "frames", None),
+        ("lip_range", "face heights", "higher"),
     ],
 )
-def test_units_and_directions_follow_from_names(name: str, unit: str, better: str | None) -> None:
+def test_units_and_directions_are_the_catalogues_or_follow_from_names(name: str, unit: str, better: str | None) -> None:
     column = Column(name, "quality")
     assert (column.unit, column.better) == (unit, better)
