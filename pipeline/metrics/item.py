@@ -81,6 +81,7 @@ class ItemMeter:
     landmarks: LandmarkMeter | None = None
     pixels: PixelMeter = field(init=False)
     seconds: float = 0.0
+    _speech: Speech | None = None
     _codes: list[np.ndarray] = field(default_factory=list)
     _identities: list[np.ndarray] = field(default_factory=list)
     _checked: list[int] = field(default_factory=list)
@@ -126,17 +127,16 @@ class ItemMeter:
         found["metrics_s"] = self.seconds
         return {name: _plain(value) for name, value in found.items()}
 
-    def curves(self, recording: np.ndarray | None) -> dict[str, np.ndarray]:
-        """A number a frame [T] for each of: brightness, change, opening, and what sound and codes add."""
+    def curves(self) -> dict[str, np.ndarray]:
+        """Once finished, a number a frame [T] for each of: brightness, change, opening, what sound and codes add."""
         pixels, asked = self.pixels, self.asked
         drawn = {
             "brightness": np.array(pixels.brightness),
             "change": np.array(pixels.change),
             "mouth_opening": np.array(pixels.opening),
         }
-        if recording is not None:
-            speech = Speech.of(recording, len(pixels), asked.fps)
-            drawn |= {"sound_db": speech.level_db, "expected_opening": speech.opening}
+        if self._speech is not None:
+            drawn |= {"sound_db": self._speech.level_db, "expected_opening": self._speech.opening}
         if asked.codes is not None and len(asked.codes) == len(pixels):
             drawn["code_step"] = codes.steps(asked.codes)
         for name, values in self._dense().items():
@@ -209,6 +209,7 @@ class ItemMeter:
             return {}
         found: Values = {}
         speech = Speech.of(recording, len(self.pixels), self.asked.fps, speech_pieces(recording))
+        self._speech = speech
         _, opening = self._mouth()
         found["speech_from"] = speech.found_by
         found["speech_share"] = float(speech.speaking.mean())

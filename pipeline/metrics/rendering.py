@@ -145,7 +145,6 @@ class Watch:
 
     def __init__(self, meter: ItemMeter | None, settings: RunSettings, media: MediaReader, *, wanted: bool) -> None:
         self._meter, self._settings, self._media, self._wanted = meter, settings, media, wanted
-        self._recording: np.ndarray | None = None
 
     def add(self, frames: np.ndarray) -> None:
         """uint8 [n, R, R, 3], in order, which are only read."""
@@ -172,15 +171,15 @@ class Watch:
         """At level full, write a table with a row a frame. Raises `StorageError`."""
         if self._meter is None or self._meter.level != "full":
             return
-        store.put_bytes(f"metrics/{key}.parquet", curves_parquet(self._meter.curves(self._recording)))
+        store.put_bytes(f"metrics/{key}.parquet", curves_parquet(self._meter.curves()))
 
     def _finished(self, meter: ItemMeter, video: Path, sound: Path | None) -> Values:
-        heard = None
+        recording = heard = None
         if sound is not None:
             seconds = meter.asked.frames / meter.asked.fps
-            self._recording = self._media.mono_16k(sound, seconds)
+            recording = self._media.mono_16k(sound, seconds)
             heard = decode_mono_16k(video, self._settings.limits)
-        return meter.finish(video, self._recording, heard)
+        return meter.finish(video, recording, heard)
 
 
 def curves_parquet(curves: Mapping[str, np.ndarray]) -> bytes:

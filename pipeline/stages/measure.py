@@ -96,7 +96,7 @@ class MeasureStage(Stage[MeasureTask]):
             # The first frame has stood in for the portrait, which these compare with.
             values |= {"brightness_shift": None, "sharpness_ratio": None, "portrait_distance": None}
         if self.settings.metrics == "full":
-            self.store.put_bytes(f"metrics/{record.id}.parquet", curves_parquet(meter.curves(recording)))
+            self.store.put_bytes(f"metrics/{record.id}.parquet", curves_parquet(meter.curves()))
         return values
 
     def _cached(self, record: Record, role: str) -> Arrays | None:
