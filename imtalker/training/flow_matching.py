@@ -9,7 +9,7 @@ from torch import Tensor
 
 from imtalker.generator.conditions import Conditions
 from imtalker.generator.generator import MotionGenerator
-from imtalker.training.losses import flow_matching_loss, velocity_loss
+from imtalker.training.losses import flow_matching_loss, seam_loss, velocity_loss
 from imtalker.training.share import ALONE, Share
 
 
@@ -44,10 +44,12 @@ class Dropout:
 class Losses:
     flow_matching: Tensor
     velocity: Tensor
+    seam: Tensor
+    seam_weight: float = 0.0
 
     @property
     def total(self) -> Tensor:
-        return self.flow_matching + self.velocity
+        return self.flow_matching + self.velocity + self.seam_weight * self.seam
 
 
 def training_losses(
@@ -56,12 +58,13 @@ def training_losses(
     draw: torch.Generator,
     dropout: Dropout | None = None,
     share: Share = ALONE,
+    seam_weight: float = 0.0,
 ) -> Losses:
     """Losses of a batch at random times with random noise, conditions dropped at random.
 
-    ``draw``, on the CPU, decides all of that. The reference is never dropped, what is unknown always. With a
-    ``share`` the batch is this process's part, of the same size as the others', and chance is what it would be for the
-    whole.
+    ``draw``, on the CPU, decides all of that; ``seam_weight`` is that of `seam_loss`. The reference is never dropped,
+    what is unknown always. With a ``share`` the batch is this process's part, of the same size as the others', and
+    chance is what it would be for the whole.
     """
     chance = _Chance(draw, dropout or Dropout(), share)
     rows, past = len(batch.motion), generator.config.num_prev_frames
@@ -76,8 +79,9 @@ def training_losses(
             for sequence in (projected.audio, projected.pose, projected.camera, projected.gaze)
         )
     )
-    before = before * chance.kept(chance.dropout.before, like)
-    return losses_at(generator, replace(batch, motion=torch.cat([before, now], 1)), conditions, t, noise)
+    kept = chance.kept(chance.dropout.before, like)
+    joined = replace(batch, motion=torch.cat([before * kept, now], 1))
+    return losses_at(generator, joined, conditions, t, noise, kept, seam_weight)
 
 
 def project_known(generator: MotionGenerator, batch: MotionBatch) -> Conditions:
@@ -91,14 +95,28 @@ def project_known(generator: MotionGenerator, batch: MotionBatch) -> Conditions:
 
 
 def losses_at(
-    generator: MotionGenerator, batch: MotionBatch, conditions: Conditions, t: Tensor, noise: Tensor
+    generator: MotionGenerator,
+    batch: MotionBatch,
+    conditions: Conditions,
+    t: Tensor,
+    noise: Tensor,
+    kept: Tensor | None = None,
+    seam_weight: float = 0.0,
 ) -> Losses:
-    """Losses at times ``t`` [B] with noise [B, L, dim_motion] and projected conditions."""
+    """Losses at times ``t`` [B] with noise [B, L, dim_motion] and projected conditions.
+
+    ``kept`` [B, 1, 1] is 1 for rows whose context is that of the frames to be made, 0 for others; None: all are.
+    """
     past = generator.config.num_prev_frames
     before, now = batch.motion[:, :past], batch.motion[:, past:]
     at = t[:, None, None]
     velocity = generator(t, at * now + (1 - at) * noise, before, batch.reference, conditions)
-    return Losses(flow_matching_loss(velocity, now, noise), velocity_loss(velocity, now, noise))
+    return Losses(
+        flow_matching_loss(velocity, now, noise),
+        velocity_loss(velocity, now, noise),
+        seam_loss(velocity, now, noise, torch.ones_like(at) if kept is None else kept),
+        seam_weight,
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ FLOOR = 1e-5
 """Learning rate at the end of the cosine schedule."""
 
 
+TERMS = ("flow_matching", "velocity", "seam", "total")
+"""What a step reports of its losses."""
+
+
 class GeneratorTrainer:
     """The generator, its running average, its optimiser and its source of chance. The audio encoder stays frozen."""
 
@@ -34,10 +38,11 @@ class GeneratorTrainer:
         decay: float = EMA_DECAY,
         precision: torch.dtype = torch.float32,
         kind: Kind = "adam",
+        seam_weight: float = 0.0,
         share: Share = ALONE,
     ) -> None:
         """The learning rate falls along a cosine over ``total_steps``; ``seed`` decides times, noise and dropout,
-        ``kind`` the optimiser.
+        ``kind`` the optimiser; ``seam_weight`` is that of `imtalker.training.losses.seam_loss`.
 
         Other precisions than float32 are used by autocast; in float16 gradients are scaled.
         """
@@ -45,7 +50,7 @@ class GeneratorTrainer:
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.steps = 0
         self._dropout = dropout
-        self._share = share
+        self._share, self._seam_weight = share, seam_weight
         self._rates = learning_rate, min(FLOOR, learning_rate), total_steps
         self._draw = torch.Generator().manual_seed(seed)
         self._device = next(generator.parameters()).device
@@ -62,17 +67,19 @@ class GeneratorTrainer:
     def step(self, batches: Sequence[MotionBatch]) -> dict[str, float]:
         """One update from one batch, or from several whose gradients are averaged.
 
-        Returns the means of both terms over the batches, their sum as ``total``, and the learning rate.
+        Returns the means of the terms over the batches, their weighted sum as ``total``, and the learning rate.
         """
         self.generator.train()
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate
         self._optimiser.zero_grad(set_to_none=True)
-        terms = {"flow_matching": 0.0, "velocity": 0.0, "total": 0.0}
+        terms = dict.fromkeys(TERMS, 0.0)
         enabled = self._precision != torch.float32
         for batch in batches:
             with torch.autocast(self._device.type, self._precision if enabled else None, enabled=enabled):
-                losses = training_losses(self.generator, batch, self._draw, self._dropout, self._share)
+                losses = training_losses(
+                    self.generator, batch, self._draw, self._dropout, self._share, self._seam_weight
+                )
             self._scaler.scale(losses.total / len(batches)).backward()
             for name in terms:
                 terms[name] += getattr(losses, name).item() / len(batches)

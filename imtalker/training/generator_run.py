@@ -15,7 +15,7 @@ from imtalker.generator.generator import MotionGenerator
 from imtalker.seeded import seeded_state_dict
 from imtalker.training.chance import chance
 from imtalker.training.flow_matching import Dropout, MotionBatch, training_losses
-from imtalker.training.generator import EMA_DECAY, GeneratorTrainer
+from imtalker.training.generator import EMA_DECAY, TERMS, GeneratorTrainer
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
 from imtalker.training.motion_data import MotionData, placed
 from imtalker.training.optimisers import Kind
@@ -41,6 +41,8 @@ class GeneratorRun:
     learning_rate: float = LEARNING_RATE
     optimiser: Kind = "adam"
     dropout: Dropout = field(default_factory=Dropout)
+    seam_weight: float = 0.0
+    """Of `imtalker.training.losses.seam_loss`; the published training is without."""
     average: float = EMA_DECAY
     precision: str = "float32"
     accumulate: int = 1
@@ -82,6 +84,7 @@ def train_generator(
         decay=run.average,
         precision=getattr(torch, run.precision),
         kind=run.optimiser,
+        seam_weight=run.seam_weight,
         share=share,
     )
     averaged = cast(MotionGenerator, trainer.average.module)
@@ -114,10 +117,9 @@ def train_generator(
 
 @torch.no_grad()
 def validated(generator: MotionGenerator, batch: MotionBatch, step: int) -> Validation:
-    """Both terms at fixed times with fixed noise, no condition dropped."""
+    """The terms at fixed times with fixed noise, no condition dropped; the total is of the published ones."""
     losses = training_losses(generator, batch, chance(0), Dropout(0.0, 0.0))
-    terms = ("flow_matching", "velocity", "total")
-    return Validation(step, {name: getattr(losses, name).item() for name in terms})
+    return Validation(step, {name: getattr(losses, name).item() for name in TERMS})
 
 
 def started(path: Path, config: GeneratorConfig, audio_encoder: Path | None = None) -> MotionGenerator:

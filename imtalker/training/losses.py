@@ -38,3 +38,11 @@ def flow_matching_loss(velocity: Tensor, motion: Tensor, noise: Tensor) -> Tenso
 def velocity_loss(velocity: Tensor, motion: Tensor, noise: Tensor) -> Tensor:
     """The same of the velocity's change from frame to frame."""
     return (velocity.diff(dim=1) - (motion - noise).diff(dim=1)).abs().mean()
+
+
+def seam_loss(velocity: Tensor, motion: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
+    """What `velocity_loss` leaves out: the change from the context, which has no error, to the first frame.
+
+    ``kept`` [B, 1, 1]: 0 for rows without their context, which have no seam. Not in the published objective.
+    """
+    return ((velocity - (motion - noise))[:, :1] * kept).abs().mean()

@@ -168,6 +168,7 @@ class GeneratorSettings(TrainingSettings):
     learning_rate: float = Field(1e-4, gt=0)
     average: float = Field(0.9999, gt=0, lt=1, description="decay of the running average of the weights")
     dropout: DropoutSettings = DropoutSettings()
+    seam_weight: float = Field(0.0, ge=0, description="of errors where a window's first frame joins its context")
     audio_encoder: Path | None = Field(None, description="wav2vec2 folder that made the clips' audio features")
 
     @property

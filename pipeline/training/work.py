@@ -72,6 +72,7 @@ def work(
                 learning_rate=settings.learning_rate,
                 optimiser=settings.optimiser,
                 dropout=Dropout(settings.dropout.now, settings.dropout.before),
+                seam_weight=settings.seam_weight,
                 average=settings.average,
                 precision=settings.precision,
                 accumulate=settings.accumulate,

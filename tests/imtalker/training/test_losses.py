@@ -11,8 +11,8 @@ from torch import nn
 
 from imtalker.generator.generator import MotionGenerator
 from imtalker.seeded import seeded_state_dict
-from imtalker.training.flow_matching import Dropout, MotionBatch, losses_at, training_losses
-from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss
+from imtalker.training.flow_matching import Dropout, Losses, MotionBatch, losses_at, training_losses
+from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss, seam_loss
 from imtalker.training.perceptual import VGG19, PerceptualLoss, Structure
 from tests.imtalker.test_sampler import CONFIG
 
@@ -140,6 +140,26 @@ def test_dropout_is_as_frequent_as_asked(generator: MotionGenerator, monkeypatch
     (before,) = seen
     dropped = (before == 0).all(dim=(1, 2)).float().mean().item()
     assert dropped == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_seam_counts_where_it_is_weighed_and_there_is_a_context(generator: MotionGenerator) -> None:
+    def losses(weight: float, before: float) -> Losses:
+        draw = torch.Generator().manual_seed(5)
+        return training_losses(generator, batch(3), draw, Dropout(0, before), seam_weight=weight)
+
+    plain, weighed = losses(0.0, 0.0), losses(2.0, 0.0)
+    assert weighed.seam == plain.seam > 0
+    assert weighed.total.item() == pytest.approx(plain.total.item() + 2 * plain.seam.item())
+    assert losses(2.0, 1.0).seam == 0
+
+
+def test_the_seam_is_the_error_of_the_first_frame() -> None:
+    motion, noise, kept = torch.zeros(2, 5, 4), torch.zeros(2, 5, 4), torch.tensor([1.0, 0.0])[:, None, None]
+    velocity = torch.zeros(2, 5, 4)
+    velocity[:, 1:] = 9.0
+    assert seam_loss(velocity, motion, noise, kept) == 0
+    velocity[0, 0], velocity[1, 0] = 3.0, 100.0
+    assert seam_loss(velocity, motion, noise, kept) == 1.5
 
 
 def test_training_lowers_the_loss(generator: MotionGenerator) -> None:
