@@ -12,6 +12,8 @@ MAX_LAG = 15
 """Frames that the mouth is looked for before and after the sound: 0.6 s."""
 _LEAST_FRAMES = 50
 """Under two seconds of common time any lag can look good by chance."""
+_LEAST_LAG = 5
+"""Without so much room on both sides a lag of some frames could not be told from none."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class Sync:
 
 
 def synchrony(mouth: np.ndarray, sound: np.ndarray) -> Sync | None:
-    """Compare two curves [T]. None for clips under 2 s beyond the lags, or a curve that stays.
+    """Compare two curves [T]. None for clips under 2.2 s, or a curve that stays.
 
-    Pearson's correlation over the frames that both have at a lag, for every lag within `MAX_LAG`.
+    Pearson's correlation over the frames that both have at a lag, for every lag within `MAX_LAG` that leaves 2 s of
+    them.
     """
-    if len(mouth) < _LEAST_FRAMES + MAX_LAG or np.ptp(mouth) == 0 or np.ptp(sound) == 0:
+    most = min(MAX_LAG, len(mouth) - _LEAST_FRAMES)
+    if most < _LEAST_LAG or np.ptp(mouth) == 0 or np.ptp(sound) == 0:
         return None
-    lags = range(-MAX_LAG, MAX_LAG + 1)
+    lags = range(-most, most + 1)
     found = np.array([correlation(*_lagged(mouth, sound, lag)) for lag in lags])
     best = int(found.argmax())
     return Sync(lags[best], float(found[best]), float(found[best] - np.median(found)))
