@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from jobs.schema import Job, RuntimeEnv
+from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 
 if TYPE_CHECKING:
@@ -171,14 +172,22 @@ def run_command(job: Job, file: str) -> list[str]:
 
 
 def cluster_job(job: Job, *, complete: bool = True) -> str:
-    """The job file as it runs on a cluster: it joins the cluster, and its environment is there already.
+    """The job file as it runs on a cluster: it joins the cluster, its environment is there already, and its rows can't
+    reach the cluster's own files and services, unless it says that they may.
 
     ``complete``: with all defaults, for a cluster whose program may be of another version.
     """
     there = job.ray.model_copy(update={"address": "auto", "dashboard": None, "runtime_env": RuntimeEnv()})
-    shipped = job.model_copy(update={"ray": there, "kubernetes": None})
+    shipped = job.model_copy(update={"ray": there, "kubernetes": None, "settings": _guarded(job.settings)})
     document = shipped.model_dump(mode="json", exclude_defaults=not complete)
     return str(yaml.safe_dump(document, sort_keys=False))
+
+
+def _guarded(settings: RunSettings) -> RunSettings:
+    """With what is not said of where inputs may come from set to no."""
+    limits = settings.limits
+    closed = {name: getattr(limits, name) or False for name in ("local_files", "private_addresses")}
+    return settings.model_copy(update={"limits": limits.model_copy(update=closed)})
 
 
 def _runtime_env(env: RuntimeEnv, folder: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class VideoSettings(Settings):
 
 
 class InputLimits(Settings):
-    """What an input file may cost before it is refused."""
+    """What an input file may cost before it is refused, and where it may come from."""
 
     max_file_bytes: int = Field(2_000_000_000, gt=0)
     max_image_pixels: int = Field(64_000_000, gt=0)
@@ -45,6 +45,12 @@ class InputLimits(Settings):
     decode_floor_s: float = Field(60.0, gt=0, description="how long any file may take to decode")
     decode_s_per_s: float = Field(6.0, gt=0, description="and how much longer for each second that it lasts")
     max_fetch_s: float = Field(3600.0, gt=0, description="how long copying a file from its storage may take")
+    local_files: bool | None = Field(
+        None, description="whether rows may name files of the workers' disks; default: not in submitted jobs"
+    )
+    private_addresses: bool | None = Field(
+        None, description="whether rows may name web servers in private networks; default: not in submitted jobs"
+    )
 
     def decoding_s(self, media_s: float) -> float:
         """How long decoding so many seconds of media may take; 0 for a picture."""

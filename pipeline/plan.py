@@ -111,7 +111,9 @@ def make_plan(
             plan.told.add(row.index)
     # Beyond the limit nothing but what may be ok already is worth looking up.
     looked_up = [ask for ask in asks if attempted(ask.row) or _is_ok(records.get(ask.row.id), ask.request)]
-    seen = identities((uri for ask in looked_up for uri in ask.inputs.values()), settings.storage_options)
+    seen = identities(
+        (uri for ask in looked_up for uri in ask.inputs.values()), settings.storage_options, settings.limits
+    )
     wanted: list[tuple[_Ask, dict[str, str | None]]] = []
     for ask in looked_up:
         record = records.get(ask.row.id)

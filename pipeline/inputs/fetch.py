@@ -22,9 +22,10 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from manifests.uri import storage_errors
-from pipeline.config import RunSettings
+from pipeline.config import InputLimits, RunSettings
 from pipeline.errors import InputError, ItemError
-from pipeline.filesystems import OBJECT_STORES, connect
+from pipeline.filesystems import OBJECT_STORES
+from pipeline.inputs.allowed import PlaceError, connect_input
 from pipeline.retry import is_transient, retried
 
 UNKNOWN = "unknown"
@@ -131,7 +132,7 @@ def _copy(uri: str, path: Path, settings: RunSettings) -> None:
                 hint="raise limits.max_file_bytes if the file is right",
             )
 
-    fs, source = connect(uri, settings.storage_options)
+    fs, source = connect_input(uri, settings.storage_options, settings.limits)
     if isinstance(fs, LocalFileSystem):
         # Reading a pipe or a device might never end.
         if Path(source).exists() and not Path(source).is_file():
@@ -156,6 +157,8 @@ def _failure(uri: str, exc: Exception) -> ItemError:
         return ItemError(
             "infrastructure", f"access to {name} was refused: {reason}", hint="check the credentials and run again"
         )
+    if isinstance(exc, PlaceError):
+        return InputError(f"{name} is not opened: {exc}", hint=exc.hint)
     if isinstance(exc, ImportError):
         return ItemError("infrastructure", f"{name} can't be opened: {reason}", hint="install that package")
     if isinstance(exc, IsADirectoryError | ValueError | ParamValidationError):
@@ -168,22 +171,24 @@ def _failure(uri: str, exc: Exception) -> ItemError:
     )
 
 
-def identity(uri: str, storage_options: Mapping[str, Mapping[str, Any]]) -> str | None:
+def identity(uri: str, storage_options: Mapping[str, Mapping[str, Any]], limits: InputLimits) -> str | None:
     """What a store says about a URI without reading it: size and etag or time.
 
     None when it says that there is nothing, `UNKNOWN` when it says nothing of use. Two equal identities other than
     that mean the same content for the purpose of a restart; the content hash is taken when it is read.
     """
-    return identities([uri], storage_options)[uri]
+    return identities([uri], storage_options, limits)[uri]
 
 
-def identities(uris: Iterable[str], storage_options: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
+def identities(
+    uris: Iterable[str], storage_options: Mapping[str, Mapping[str, Any]], limits: InputLimits
+) -> dict[str, str | None]:
     """`identity` of many URIs, asked for concurrently; object stores' folders that hold many of them are listed."""
     found: dict[str, str | None] = {}
     folders: defaultdict[tuple[AbstractFileSystem, str], dict[str, str]] = defaultdict(dict)
     for uri in dict.fromkeys(uris):
         try:
-            fs, path = connect(uri, storage_options)
+            fs, path = connect_input(uri, storage_options, limits)
         except storage_errors():
             found[uri] = UNKNOWN
         else:

@@ -150,7 +150,7 @@ class _Making:
 
     def wanted(self, sources: Sequence[Source], states: Path | None, settings: RunSettings) -> list[_Clip]:
         """The clips to make; those that are finished, or can't be attempted, are counted."""
-        seen = identities((source.uri for source in sources), settings.storage_options)
+        seen = identities((source.uri for source in sources), settings.storage_options, settings.limits)
         same_name = Counter(fold(source.stem) for source in sources)
         records = self._folder.read_records(source.stem for source in sources if is_valid(source.stem))
         self._own = set(records)

@@ -55,7 +55,10 @@ def test_a_job_arrives_with_its_flags_and_its_working_folder(cluster: str, tmp_p
             "name": "shipped",
             "manifest": "s3://b/m.parquet",
             "output": "s3://b/out",
-            "settings": {"storage_options": {"s3": {"secret": "hunter2"}}},
+            "settings": {
+                "storage_options": {"s3": {"secret": "hunter2"}},
+                "limits": {"private_addresses": True},
+            },
             "ray": {
                 "python": sys.executable,
                 "dashboard": cluster,
@@ -69,7 +72,8 @@ def test_a_job_arrives_with_its_flags_and_its_working_folder(cluster: str, tmp_p
     assert "['run', '--config', 'imtalker-job.yaml']" in log
     assert "beside the program False" in log
     arrived = Job.model_validate(yaml.safe_load(log[log.index("name: shipped") :]))
-    assert arrived.settings == job.settings
+    limits = job.settings.limits.model_copy(update={"local_files": False, "private_addresses": True})
+    assert arrived.settings == job.settings.model_copy(update={"limits": limits})
     assert (arrived.limit, arrived.manifest, arrived.ray.address) == (2, "s3://b/m.parquet", "auto")
     assert not (project / jobs.JOB_FILE).exists()
 

@@ -19,6 +19,7 @@ from pipeline.inputs.fetch import UNKNOWN, fetched, identities, identity, redact
 from tests.s3_server import S3Server
 
 CONTENT = np.random.default_rng(1).bytes(200_000)
+LIMITS = InputLimits()
 SMALL = RunSettings(limits=InputLimits(max_file_bytes=300_000), retries=RetrySettings(attempts=2, first_wait_s=0.01))
 
 
@@ -153,7 +154,7 @@ def test_a_signed_address_of_an_object(s3: S3Server) -> None:
     assert "Signature" in signed
     assert "Signature=" not in other.message + other.hint
     # HEAD is not what was signed, so GET answers.
-    assert identity(signed, {}) not in (None, UNKNOWN)
+    assert identity(signed, {}, LIMITS) not in (None, UNKNOWN)
 
 
 def test_a_failure_inside_the_block_leaves_nothing_either(tmp_path: Path, temporary: Path) -> None:
@@ -282,36 +283,36 @@ def test_redaction() -> None:
 
 def test_a_local_identity_changes_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    assert identity(str(path), {}) is None
-    assert identity(f"{tmp_path}/a.wav/b", {}) is None
+    assert identity(str(path), {}, LIMITS) is None
+    assert identity(f"{tmp_path}/a.wav/b", {}, LIMITS) is None
     path.write_bytes(b"one")
     os.utime(path, (1, 1))
-    first = identity(str(path), {})
+    first = identity(str(path), {}, LIMITS)
     assert first not in (None, UNKNOWN)
-    assert identity(str(path), {}) == first
+    assert identity(str(path), {}, LIMITS) == first
     os.utime(path, (2, 2))
-    second = identity(str(path), {})
+    second = identity(str(path), {}, LIMITS)
     path.write_bytes(b"other")
     os.utime(path, (2, 2))
-    third = identity(str(path), {})
+    third = identity(str(path), {}, LIMITS)
     assert len({first, second, third}) == 3
     path.unlink()
-    assert identity(str(path), {}) is None
+    assert identity(str(path), {}, LIMITS) is None
 
 
 def test_an_objects_identity_changes_with_its_content(s3: S3Server) -> None:
     options = s3.storage_options
     uri = put(s3, data=b"one")
     bucket = uri.split("/")[2]
-    first = identity(uri, options)
+    first = identity(uri, options, LIMITS)
     assert first not in (None, UNKNOWN)
     put(s3, data=b"one", bucket=bucket)
-    assert identity(uri, options) == first
+    assert identity(uri, options, LIMITS) == first
     put(s3, data=b"two", bucket=bucket)
-    assert identity(uri, options) not in (first, None, UNKNOWN)
+    assert identity(uri, options, LIMITS) not in (first, None, UNKNOWN)
     s3.client.delete_object(Bucket=bucket, Key="media/a.wav")
-    assert identity(uri, options) is None
-    assert identity("s3://no-such-bucket/a.wav", options) is None
+    assert identity(uri, options, LIMITS) is None
+    assert identity("s3://no-such-bucket/a.wav", options, LIMITS) is None
 
 
 def test_many_objects_of_a_folder_have_the_identities_they_have_alone(s3: S3Server) -> None:
@@ -319,23 +320,25 @@ def test_many_objects_of_a_folder_have_the_identities_they_have_alone(s3: S3Serv
     for number in range(120):
         put(s3, f"media/{number}.wav", str(number).encode(), bucket)
     uris = [f"s3://{bucket}/media/{number}.wav" for number in range(121)]
-    found = identities([*uris, *uris], s3.storage_options)
+    found = identities([*uris, *uris], s3.storage_options, LIMITS)
     assert list(found) == uris
     assert found[uris[120]] is None
     assert len(set(found.values())) == 121
-    assert {uri: identity(uri, s3.storage_options) for uri in uris[::40]} == {uri: found[uri] for uri in uris[::40]}
+    assert {uri: identity(uri, s3.storage_options, LIMITS) for uri in uris[::40]} == {
+        uri: found[uri] for uri in uris[::40]
+    }
     put(s3, "media/7.wav", b"changed", bucket)
-    again = identities(uris, s3.storage_options)
+    again = identities(uris, s3.storage_options, LIMITS)
     assert [uri for uri in uris if again[uri] != found[uri]] == [uris[7]]
 
 
 def test_web_addresses_are_known_by_their_tags_or_not_at_all(web: str) -> None:
-    one, two = identity(f"{web}/one", {}), identity(f"{web}/two", {})
+    one, two = identity(f"{web}/one", {}, LIMITS), identity(f"{web}/two", {}, LIMITS)
     assert one == f'{len(CONTENT)}:"one"'
     assert two == f'{len(CONTENT)}:"two"'
-    assert identity(f"{web}/untagged", {}) == UNKNOWN
-    assert identity(f"{web}/missing", {}) is None
-    assert identity(f"{web}/gone", {}) is None
+    assert identity(f"{web}/untagged", {}, LIMITS) == UNKNOWN
+    assert identity(f"{web}/missing", {}, LIMITS) is None
+    assert identity(f"{web}/gone", {}, LIMITS) is None
 
 
 def test_what_can_not_be_asked_is_unknown_and_not_missing(web: str, s3: S3Server) -> None:
@@ -343,4 +346,4 @@ def test_what_can_not_be_asked_is_unknown_and_not_missing(web: str, s3: S3Server
     away = {"s3": {**s3.storage_options["s3"], "endpoint_url": "http://127.0.0.1:1", "config_kwargs": once}}
     uris = [f"{web}/forbidden", f"{web}/broken", "http://127.0.0.1:1/a.wav", "s3://bucket/a.wav", "gs://bucket/a"]
     uris += ["nosuch://a/b", "zip://a::file:///b"]
-    assert identities(uris, away) == dict.fromkeys(uris, UNKNOWN)
+    assert identities(uris, away, LIMITS) == dict.fromkeys(uris, UNKNOWN)
