@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from manifests.uri import absolute
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.inputs.fetch import file_sha256, redacted
@@ -129,7 +130,7 @@ def measure_sets(
     _, info = last_settings(store)
     wanted = {
         "output": (store.uri, output_videos(store, limit)),
-        "reference": (reference, reference_videos(reference, settings, limit)),
+        "reference": (absolute(reference), reference_videos(reference, settings, limit)),
     }
     if not wanted["output"][1]:
         raise CannotRun(f"{redacted(store.uri)} has no video: none of its items has one; look at imtalker status")

@@ -154,6 +154,14 @@ def test_what_is_written_says_of_what_the_numbers_are(tmp_path: Path) -> None:
     assert few.sets["output"].sha256 == few.sets["reference"].sha256
 
 
+def test_a_relative_folder_is_remembered_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = write_run(tmp_path / "out", {"a": moving(1, 2)})
+    write_folder(tmp_path / "real", {"a": moving(1, 2)})
+    monkeypatch.chdir(tmp_path)
+    found = compared(output, Path("real"), {"fid": eye(1, 1)})
+    assert found.as_dict()["reference"] == str(tmp_path / "real")
+
+
 def test_items_are_taken_in_the_manifests_order_and_none_without_a_video(tmp_path: Path) -> None:
     store = Store(str(write_run(tmp_path, {"b": moving(1, 2), "a": moving(2, 2), "c": moving(3, 2)})), {})
     assert [video.name for video in output_videos(store, None)] == ["b", "a", "c"]
