@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.cluster_commands import job_app, submit
-from jobs.commands import doctor, explain, metrics, report, reproduce, verify
+from jobs.commands import doctor, explain, metrics, report, reproduce, set_metrics, verify
 from jobs.facts import facts_text
 from jobs.flags import check_given, settings_of, with_settings
 from pipeline.commands.avatars import avatars_app
@@ -36,6 +36,7 @@ app.command()(doctor)
 app.command()(explain)
 app.command()(submit)
 app.command()(metrics)
+app.command()(set_metrics)
 app.command()(report)
 app.command()(verify)
 app.command()(reproduce)

@@ -7,7 +7,7 @@ import os
 import sys
 import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -86,6 +86,40 @@ def metrics(
     facts = summary.as_dict()
     typer.echo(json.dumps(facts, indent=1) if as_json else facts_text(facts), err=not as_json)
     raise typer.Exit(summary.exit_code)
+
+
+def set_metrics(
+    output: Annotated[str, typer.Argument(help="output folder of a run that has ended")],
+    reference: Annotated[
+        str, typer.Option(metavar="REAL", help="folder of real videos, with its subfolders, or output of another run")
+    ],
+    inception: Annotated[
+        str | None, typer.Option(metavar="FILE", help="weights of FID's Inception v3, for FID; nothing is fetched")
+    ] = None,
+    i3d: Annotated[
+        str | None, typer.Option(metavar="FILE", help="weights of I3D on RGB, for FVD; nothing is fetched")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one")] = "auto",
+    every: Annotated[int, typer.Option(min=1, help="FID takes the first of so many frames, of 25 a second")] = 25,
+    limit: Annotated[int | None, typer.Option(min=1, help="only the first videos of each set")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """FID and FVD of a run's videos against real ones; set_metrics.json in the output keeps them. Exit code 3: a video
+    could not be read, or one of the two not computed."""
+    from pipeline.interrupts import interruptible
+    from pipeline.machines.device import pick_device
+    from pipeline.metrics.set_metrics import load_eyes, measure_sets
+    from pipeline.progress import RunProgress, stderr_console
+
+    if inception is None and i3d is None:
+        raise typer.BadParameter("give --inception FILE for FID, --i3d FILE for FVD, or both")
+    settings = settings_of(config)
+    eyes = load_eyes(inception, i3d, pick_device(device), every)
+    with interruptible(), RunProgress(stderr_console(), settings.progress_seconds) as progress:
+        found = measure_sets(output, reference, eyes, settings, progress, limit=limit)
+    typer.echo(json.dumps(found.as_dict(), indent=1) if as_json else found.text(), err=not as_json)
+    raise typer.Exit(found.exit_code)
 
 
 def report(

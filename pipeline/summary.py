@@ -289,14 +289,15 @@ def _run_json(
         "timeline": times.as_dict() if times else None,
         "versions": {
             "python": platform.python_version(),
-            **_versions("imtalker", "torch", "transformers", "ray", "av"),
+            **package_versions("imtalker", "torch", "transformers", "ray", "av"),
         },
         "finished_at": now(),
     }
     return json.dumps(content, indent=1).encode()
 
 
-def _versions(*packages: str) -> dict[str, str]:
+def package_versions(*packages: str) -> dict[str, str]:
+    """Of those that are installed."""
     found = {}
     for package in packages:
         try:

@@ -39,6 +39,7 @@ def glance(source: Source) -> dict[str, Any]:
         "frames_per_s": round(rate, 2) if rate else None,
         "times_real_time": round(rate / fps, 3) if rate and fps else None,
         "cost": summary.get("cost"),
+        "set_metrics": _set_metrics(source.sets),
         "weights": summary.get("weights") or next(filter(None, source.column("weights")), None),
         "model": _mapping(run.get("model")),
         "settings": _mapping(run.get("settings")),
@@ -79,9 +80,32 @@ def by_language(source: Source, columns: Sequence[tuple[Column, np.ndarray]]) ->
     }
 
 
+def _set_metrics(sets: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """FID and FVD, as far as they were measured, with the reference and how many samples of either set they are of."""
+    samples = _mapping(sets.get("samples"))
+    ours, theirs = (_mapping(samples.get(name)) for name in ("output", "reference"))
+    return [
+        {
+            "name": name.upper(),
+            "value": value,
+            "reference": str(sets.get("reference")),
+            "unit": unit,
+            "samples": _number(ours.get(unit)),
+            "reference_samples": _number(theirs.get(unit)),
+            "measured_at": sets.get("measured_at"),
+        }
+        for name, unit in (("fid", "frames"), ("fvd", "clips"))
+        if (value := _number(sets.get(name))) is not None
+    ]
+
+
 def _median(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else None
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and np.isfinite(value) else None
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Source:
     """A row for each row of the manifest; columns under `RESULTS_SCHEMA`, and the manifest's own plain ones."""
     run: Mapping[str, Any]
     """run.json; empty where no run has ended."""
+    sets: Mapping[str, Any]
+    """set_metrics.json: FID and FVD; empty where nobody has measured them."""
 
     @property
     def name(self) -> str:
@@ -71,7 +73,7 @@ def read_source(output: str, storage_options: Mapping[str, Mapping[str, Any]] | 
     Raises CannotRun for an output that holds neither, and where the storage fails.
     """
     store = Store(output, storage_options or {})
-    run = _run_json(store)
+    run = _document(store, "run.json")
     try:
         table = pq.read_table(pa.BufferReader(store.get_bytes("results.parquet")))
     except FileNotFoundError:
@@ -80,12 +82,12 @@ def read_source(output: str, storage_options: Mapping[str, Mapping[str, Any]] | 
         raise CannotRun(f"{redacted(store.uri)}/results.parquet can't be read: {exc}") from exc
     if not {"id", "status"} <= set(table.column_names):
         raise CannotRun(f"{redacted(store.uri)}/results.parquet is no table of results: it has no id and status")
-    return Source(store, _clean_table(table), _clean(run))
+    return Source(store, _clean_table(table), _clean(run), _clean(_document(store, "set_metrics.json")))
 
 
-def _run_json(store: Store) -> dict[str, Any]:
+def _document(store: Store, key: str) -> dict[str, Any]:
     try:
-        found = json.loads(store.get_bytes("run.json"))
+        found = json.loads(store.get_bytes(key))
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

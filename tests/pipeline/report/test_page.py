@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -116,6 +117,30 @@ def test_what_a_run_says_stands_on_the_page(tmp_path: Path) -> None:
     assert "random stand-ins" in words
     assert "worked for 5 min" in words
     assert "48 were left out when the time for them was over" in words
+
+
+def test_fid_and_fvd_stand_on_the_page_with_what_they_were_measured_against(tmp_path: Path) -> None:
+    write_output(tmp_path, [ok_row("a")])
+    before = Page(render_page(make_report(read_source(str(tmp_path))), Pictures()))
+    assert "FID" not in before.words
+    file = tmp_path / "set_metrics.json"
+    measured = {
+        "fid": 12.345,
+        "fvd": None,
+        "reference": "https://ana:hunter2@host/<real>",
+        "samples": {"output": {"frames": 40, "clips": 1}, "reference": {"frames": 2100}},
+    }
+    file.write_text(json.dumps(measured))
+    report = make_report(read_source(str(tmp_path)))
+    assert [one["name"] for one in report.as_dict()["glance"]["set_metrics"]] == ["FID"]
+    words = Page(render_page(report, Pictures())).words
+    assert "12.35of 40 frames against 2,100 of https://***@host/<real>" in words
+    assert "FVD" not in words
+    for broken in ("[", "[1]", json.dumps({"fid": "12", "fvd": [3], "samples": 4}), '{"fid": NaN}'):
+        file.write_text(broken)
+        assert make_report(read_source(str(tmp_path))).glance["set_metrics"] == []
+    file.write_text(json.dumps({"fvd": 3, "samples": {"output": {"clips": "many"}}}))
+    assert "FVD" in Page(render_page(make_report(read_source(str(tmp_path))), Pictures())).words
 
 
 def test_what_a_gate_has_stopped_can_be_looked_at_but_is_no_sample(tmp_path: Path) -> None:
