@@ -131,12 +131,12 @@ class Shown:
         self._steps = settings.steps
         self._progress = progress
         self._file, self._offset = 0, 0
-        self._last = max((line["step"] for line in self._lines()), default=0)
-        progress.stepped(self._last)
+        self._last = max(map(_place, self._lines()), default=(0, False))
+        progress.stepped(self._last[0])
 
     def update(self) -> None:
-        """Show lines of steps that are new."""
-        new = [line for line in self._lines() if line["step"] > self._last]
+        """Show the lines that are new."""
+        new = [line for line in self._lines() if _place(line) > self._last]
         for line in new:
             step, values = line["step"], {name: value for name, value in line.items() if name != "step"}
             if "steps_a_second" in values:
@@ -146,7 +146,7 @@ class Shown:
             else:
                 losses = {name.removeprefix(VALIDATION): value for name, value in values.items()}
                 self._progress.validated(Validation(step, losses))
-        self._last = max((line["step"] for line in new), default=self._last)
+        self._last = max(map(_place, new), default=self._last)
 
     def _lines(self) -> list[dict[str, Any]]:
         """Whole lines since the last call; of all the file if another has taken its place, as when a run goes on."""
@@ -160,6 +160,11 @@ class Shown:
             lines = [line for line in file.readlines() if line.endswith(b"\n")]
         self._offset += sum(map(len, lines))
         return [json.loads(line) for line in lines]
+
+
+def _place(line: dict[str, Any]) -> tuple[int, bool]:
+    """Where a line stands in the log: its step, and whether it is of the validation behind it."""
+    return line["step"], "steps_a_second" not in line
 
 
 def explained(failure: BaseException) -> BaseException:

@@ -109,7 +109,10 @@ def test_a_log_is_shown_once_and_anew_where_it_was_cut(tmp_path: Path) -> None:
             file.write(line(3) + line(4) + line(5)[:9])
             file.flush()
             shown.update()
-            file.write(line(5)[9:] + '{"step": 5, "validation/total": 0.5}\n')
+            file.write(line(5)[9:])
+            file.flush()
+            shown.update()
+            file.write('{"step": 5, "validation/total": 0.5}\n')
         shown.update()
     said = text.getvalue().splitlines()
     assert [one.split(",")[0] for one in said] == [
