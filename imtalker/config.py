@@ -112,11 +112,18 @@ class GeneratorConfig:
     fmt_depth: int = 8
     num_heads: int = 8
     mlp_ratio: float = 4.0
+    join_frames: int = 0
+    """Frames at a window's begin that are bent to go on from the window before; 0, as published: none."""
     wav2vec2: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
 
     def __post_init__(self) -> None:
         if isinstance(self.wav2vec2, dict):
             object.__setattr__(self, "wav2vec2", AudioEncoderConfig(**self.wav2vec2))
+        if self.join_frames and (not 2 <= self.join_frames <= self.window or self.num_prev_frames < 2):
+            raise ValueError(
+                f"join_frames {self.join_frames} must be 0, or 2 to the {self.window} of a window, with 2 or more "
+                f"previous frames, found {self.num_prev_frames}"
+            )
         if self.dim_h % self.num_heads or (self.dim_h // self.num_heads) % 2:
             raise ValueError(f"dim_h {self.dim_h} must split into {self.num_heads} heads of even size")
         if self.dim_h % 2:

@@ -81,6 +81,8 @@ PRESETS: dict[str, Preset] = {
                 fmt_depth=6,
                 num_heads=4,
                 mlp_ratio=2.0,
+                # Its windows begin with twitches of the head otherwise.
+                join_frames=6,
                 wav2vec2=AudioEncoderConfig(
                     hidden_size=128,
                     num_hidden_layers=4,

@@ -24,6 +24,8 @@ Config = TypeVar("Config", RendererConfig, GeneratorConfig)
 _VERSION = "1"
 _PREFIX = "imtalker."
 _FIELDS = ("kind", "version", "config")
+_LATER = {"generator": {"join_frames": 0}}
+"""What configs of a kind say since some files were written, and what holds for those files."""
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -84,7 +86,7 @@ def read_config(path: Path, kind: str, config: type[Config], wanted: Config | No
             "`imtalker models convert`"
         )
     try:
-        found = json.loads(metadata["config"])
+        found = _LATER.get(kind, {}) | json.loads(metadata["config"])
         carried = config(**found)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the config in {path} is not one of a {kind} ({error})") from error

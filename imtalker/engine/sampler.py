@@ -13,7 +13,7 @@ from imtalker.engine.call_size import CallSize
 from imtalker.engine.flow import WindowFlow
 from imtalker.engine.precision import exact_float32
 from imtalker.generator.generator import MotionGenerator
-from imtalker.generator.sampling import draw_noise, timeline
+from imtalker.generator.sampling import draw_noise, joined, timeline
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Track:
     def __init__(self, item: MotionItem, generator: MotionGenerator) -> None:
         config = generator.config
         self.item = item
-        self._context, self._length = config.num_prev_frames, config.window
+        self._context, self._length, self._join = config.num_prev_frames, config.window, config.join_frames
         if item.reference.shape != (config.dim_motion,):
             raise ValueError(f"reference must have the shape [{config.dim_motion}], found {list(item.reference.shape)}")
         if item.nfe < 1:
@@ -149,6 +149,8 @@ class _Track:
 
     def append(self, motion: Tensor) -> None:
         start = self._context + self._done * self._length
+        if self._done:
+            motion = joined(motion, self._motion[start - self._context : start], self._join)
         self._motion[start : start + self._length] = motion
         self._done += 1
 

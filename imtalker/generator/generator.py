@@ -180,6 +180,7 @@ class MotionGenerator(nn.Module):
             context=self.config.num_prev_frames,
             scale=cfg_scale,
             nfe=nfe,
+            join_frames=self.config.join_frames,
         )
         return motion[:, :T]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -54,11 +55,13 @@ def sample_windows(
     context: int,
     scale: float,
     nfe: int,
+    join_frames: int = 0,
 ) -> torch.Tensor:
     """Noise [windows, B, L, dim_motion] -> motion [B, windows * L, dim_motion] (IMTalker, section 3.3).
 
     conditions: up to ``windows * L`` frames; the last one is repeated to the end. Each window sees the
-    ``context`` frames of motion and conditions before it; before the first there are zeros.
+    ``context`` frames of motion and conditions before it; before the first there are zeros. ``join_frames``: see
+    `joined`.
     """
     windows, B, L, width = noise.shape
     condition = timeline(conditions.total(), context, windows * L)
@@ -66,10 +69,11 @@ def sample_windows(
     motion = noise.new_zeros(B, context + windows * L, width)
     for index in range(windows):
         rows = slice(index * L, index * L + context + L)
-        motion[:, rows][:, context:] = _sample_window(
+        previous = motion[:, rows][:, :context]
+        window = _sample_window(
             transformer,
             noise[index],
-            motion[:, rows][:, :context],
+            previous,
             reference,
             condition[:, rows],
             # Guidance drops the audio of the window itself, not of its context (published implementation).
@@ -77,7 +81,23 @@ def sample_windows(
             scale,
             nfe,
         )
+        motion[:, rows][:, context:] = joined(window, previous, join_frames) if index else window
     return motion[:, context:]
+
+
+def joined(window: torch.Tensor, previous: torch.Tensor, frames: int) -> torch.Tensor:
+    """``window`` [..., L, D] with its first ``frames`` shifted so that it goes on from ``previous`` [..., P, D].
+
+    The first frame comes one step behind the last of ``previous``, the mean of the steps on both sides; the shift fades
+    out along a cosine. Not in the published sampler (0 frames), whose windows may begin with a jump.
+    """
+    if not frames:
+        return window
+    step = (previous[..., -1, :] - previous[..., -2, :] + window[..., 1, :] - window[..., 0, :]) / 2
+    shift = previous[..., -1, :] + step - window[..., 0, :]
+    times = torch.arange(frames, dtype=window.dtype, device=window.device)
+    fading = (1 + torch.cos(math.pi / frames * times)) / 2
+    return torch.cat([window[..., :frames, :] + fading[:, None] * shift[..., None, :], window[..., frames:, :]], dim=-2)
 
 
 def _sample_window(

@@ -365,6 +365,18 @@ def test_a_safetensors_file_without_its_own_metadata_is_refused(
         load_renderer(with_metadata(renderer_file, change))
 
 
+def test_a_generators_file_from_before_windows_could_be_joined_does_not_join_them(
+    tiny: tuple[Renderer, MotionGenerator], tmp_path: Path
+) -> None:
+    def forget(metadata: dict[str, str]) -> None:
+        config = json.loads(metadata["imtalker.config"])
+        assert config.pop("join_frames") == 0
+        metadata["imtalker.config"] = json.dumps(config)
+
+    save_generator(tiny[1], tmp_path / "g.safetensors")
+    assert load_generator(with_metadata(tmp_path / "g.safetensors", forget)).config == TINY.generator
+
+
 def test_a_safetensors_file_of_other_sizes_than_asked_for_is_refused(renderer_file: Path) -> None:
     load_renderer(renderer_file, config=TINY.renderer)
     with pytest.raises(CheckpointError, match="window_size is 8, expected 4"):

@@ -11,6 +11,7 @@ from imtalker.config import AudioEncoderConfig, GeneratorConfig
 from imtalker.engine import flow
 from imtalker.engine.sampler import MotionItem, MotionSampler
 from imtalker.generator.generator import MotionGenerator
+from imtalker.generator.sampling import joined
 from imtalker.seeded import seeded_state_dict
 
 CONFIG = GeneratorConfig(
@@ -86,6 +87,40 @@ def test_items_of_any_kind_get_the_plain_samplers_motion(generator: MotionGenera
     found = MotionSampler(generator, device="cpu", rows=rows).sample(MIXED)
     for one, motion in zip(MIXED, found, strict=True):
         torch.testing.assert_close(motion, plain(generator, one), atol=2e-5, rtol=0)
+
+
+def test_joined_windows_are_the_plain_samplers(generator: MotionGenerator) -> None:
+    joining = MotionGenerator(replace(CONFIG, join_frames=3))
+    joining.load_state_dict(generator.state_dict())
+    items = [item(23, 1), item(10, 4)]
+    found = MotionSampler(joining.eval(), device="cpu", rows=2).sample(items)
+    for motion, one in zip(found, items, strict=True):
+        torch.testing.assert_close(motion, plain(joining, one), atol=1e-4, rtol=1e-4)
+        published = plain(generator, one)
+        assert torch.equal(plain(joining, one)[: CONFIG.window], published[: CONFIG.window])
+    assert (found[0] - plain(generator, items[0])).abs().max() > 0.1
+    assert torch.equal(found[1], MotionSampler(generator, device="cpu", rows=2).sample(items[1:])[0])
+
+
+def test_a_joined_window_goes_on_from_the_one_before() -> None:
+    ramp = torch.arange(8.0)[:, None].expand(8, 3)
+    previous, window = ramp[:4], ramp[4:] + torch.tensor([0.0, 5.0, -2.0])
+    torch.testing.assert_close(joined(window, previous, 4)[0], ramp[4])
+    assert torch.equal(joined(window, previous, 0), window)
+    bent = joined(window, previous, 3)
+    assert torch.equal(bent[3:], window[3:])
+    assert torch.equal(bent[:, 0], window[:, 0]), "what goes on already stays"
+    left = (bent - ramp[4:])[:, 1]
+    assert (left.diff() > 0).all() and left[0] == 0 and left[-1] == 5
+    rows = joined(torch.stack([window, window + 1]), torch.stack([previous, previous]), 3)
+    torch.testing.assert_close(rows[0], bent)
+    torch.testing.assert_close(rows[1, 0], bent[0])
+
+
+@pytest.mark.parametrize("changes", [{"join_frames": 1}, {"join_frames": 11}, {"join_frames": 3, "num_prev_frames": 1}])
+def test_a_join_has_room(changes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="join_frames"):
+        replace(CONFIG, **changes)
 
 
 def test_motion_of_the_published_sizes() -> None:

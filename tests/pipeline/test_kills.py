@@ -84,7 +84,7 @@ def kill_at_every(step: int, first: int, manifest: str, whole: Path, folder: Pat
 
 
 def test_killed_between_some_storage_calls(manifest: str, whole: Path, tmp_path: Path) -> None:
-    assert kill_at_every(19, 7, manifest, whole, tmp_path) >= 3
+    assert kill_at_every(31, 7, manifest, whole, tmp_path) >= 3
 
 
 @pytest.mark.long
@@ -104,7 +104,7 @@ def whole_in_parts(tmp_path_factory: pytest.TempPathFactory, manifest: str) -> P
 def test_killed_between_some_storage_calls_over_items_in_parts(
     manifest: str, whole_in_parts: Path, tmp_path: Path
 ) -> None:
-    assert kill_at_every(37, 29, manifest, whole_in_parts, tmp_path, IN_PARTS) >= 2
+    assert kill_at_every(61, 47, manifest, whole_in_parts, tmp_path, IN_PARTS) >= 1
 
 
 @pytest.mark.long
