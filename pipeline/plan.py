@@ -13,6 +13,7 @@ from pipeline.errors import ErrorKind, ErrorRecord, Retry
 from pipeline.forecast import Forecast, Forecaster
 from pipeline.inputs.fetch import UNKNOWN, identities
 from pipeline.ledger import Ledger
+from pipeline.metrics.gates import LIPS_NOT_FROM_AUDIO
 from pipeline.records.history import History
 from pipeline.records.index import Outcome, RecordIndex, identities_text
 from pipeline.reuse.cache import Cache
@@ -299,5 +300,5 @@ def _item(
         same_identity=bool(row.same_identity),
         request=ask.request,
         identities=seen,
-        flags=["lips_not_from_audio"] if mode == "driver" and audio else [],
+        flags=[LIPS_NOT_FROM_AUDIO] if mode == "driver" and audio else [],
     )

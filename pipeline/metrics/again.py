@@ -24,7 +24,6 @@ from pipeline.locks.lease import Lease, leased
 from pipeline.metrics import face_mesh
 from pipeline.metrics.catalogue import AGAINST_DRIVER, METRICS, VERSION, Values
 from pipeline.metrics.experts import given_weights
-from pipeline.metrics.gates import gates_of
 from pipeline.metrics.verdict import judged
 from pipeline.progress import RunProgress
 from pipeline.records.index import RecordIndex
@@ -152,7 +151,7 @@ def _judge(store: Store, lease: Lease, settings: RunSettings, found: MeasureSumm
     for key, record in RecordIndex(store).records():
         if record.video is None:
             continue
-        now = judged(record, gates_of(settings.gates, record.weights))
+        now = judged(record, settings.gates)
         if (now.status, now.flags, now.error) != (record.status, record.flags, record.error):
             ledger.write(now.model_copy(update={"fence": lease.token}), key=key)
         flags.update(now.flags)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -16,6 +16,8 @@ FLAG = "gate:"
 """Before the metric's name, in the flags of an item outside a gate."""
 UNJUDGED = "unjudged:"
 """The same for a metric that a failing gate wants and that could not be measured."""
+LIPS_NOT_FROM_AUDIO = "lips_not_from_audio"
+"""Flag of an item that a video drives under another sound: nobody expects its lips to fit."""
 
 
 class Gate(BaseModel):
@@ -76,6 +78,9 @@ _PEOPLE: Mapping[str, Gate] = {
 
 DEFAULTS: Mapping[str, Gate] = {**_ANY_FILE, **_PEOPLE}
 
+_LIPS = frozenset({"mouth_silence_ratio", "lip_lag_frames", "lip_correlation"})
+"""What compares lips with the sound: no default for items whose lips are another recording's by their row."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -85,9 +90,14 @@ class Verdict:
     error: ErrorRecord | None
 
 
-def gates_of(own: Mapping[str, Gate], weights: str | None) -> dict[str, Gate]:
-    """A job's gates over the defaults; ``weights`` are those of `pipeline.talker.TalkerInfo`."""
+def gates_of(own: Mapping[str, Gate], weights: str | None, flags: Collection[str] = ()) -> dict[str, Gate]:
+    """A job's gates over the defaults that hold for an item.
+
+    ``weights`` are those of `pipeline.talker.TalkerInfo`, ``flags`` the item's.
+    """
     defaults = _ANY_FILE if weights == "random" else DEFAULTS
+    if LIPS_NOT_FROM_AUDIO in flags:
+        defaults = {name: gate for name, gate in defaults.items() if name not in _LIPS}
     return {name: gate for name, gate in {**defaults, **own}.items() if gate.action != "off"}
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.metrics.gates import LIPS_NOT_FROM_AUDIO
 from pipeline.report.columns import Column
 from pipeline.report.distribution import FAR, deviations
 from pipeline.report.source import Source
 from pipeline.tasks import SMALLER_BATCHES
 
 FLAG_POINTS = 10.0
-_KNOWN_FLAGS = {"lips_not_from_audio": 0.0, "limit": 0.0, SMALLER_BATCHES: 1.0}
+_KNOWN_FLAGS = {LIPS_NOT_FROM_AUDIO: 0.0, "limit": 0.0, SMALLER_BATCHES: 1.0}
 """Flags that say how an item was made, not that something is wrong."""
 _UNJUDGED = "unjudged:"
 """Before the name of a metric that could not be measured."""

@@ -21,7 +21,6 @@ from pipeline.ledger import Ledger, Record, now
 from pipeline.locks.lease import confirm
 from pipeline.media.retag import retag
 from pipeline.metrics.catalogue import AGAINST_DRIVER
-from pipeline.metrics.gates import gates_of
 from pipeline.metrics.rendering import UNMEASURED
 from pipeline.metrics.verdict import judged
 from pipeline.provenance.certificate import Signing
@@ -160,7 +159,7 @@ class Copies:
                 "fence": item.fence,
             }
         )
-        return judged(copy, gates_of(self._settings.gates, self._info.weights))
+        return judged(copy, self._settings.gates)
 
 
 def _key(id: str) -> str:

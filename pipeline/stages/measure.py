@@ -15,7 +15,6 @@ from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader
 from pipeline.media.stored import stored_frames
 from pipeline.metrics.catalogue import Values
-from pipeline.metrics.gates import gates_of
 from pipeline.metrics.item import ItemMeter, Source
 from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.rendering import UNMEASURED, RenderMetrics, curves_parquet
@@ -63,8 +62,7 @@ class MeasureStage(Stage[MeasureTask]):
         measured = record.model_copy(
             update={"metrics": values, "flags": [flag for flag in record.flags if flag != UNMEASURED]}
         )
-        gates = gates_of(self.settings.gates, record.weights)
-        self.ledger.write(judged(measured, gates).model_copy(update={"fence": task.fence}))
+        self.ledger.write(judged(measured, self.settings.gates).model_copy(update={"fence": task.fence}))
 
     def _values(self, record: Record, path: Path) -> Values:
         assert record.video is not None  # noqa: S101  (narrows the type)

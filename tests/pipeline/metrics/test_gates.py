@@ -6,7 +6,19 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.config import RunSettings
-from pipeline.metrics.gates import Gate, gates_of, judge, rejudged
+from pipeline.metrics.gates import LIPS_NOT_FROM_AUDIO, Gate, gates_of, judge, rejudged
+
+
+def test_lips_are_not_held_against_another_sound_unless_asked_for() -> None:
+    values = {"lip_lag_frames": 9, "lip_correlation": 0.1, "mouth_silence_ratio": 2.0, "black_frames": 1}
+    expected = judge(values, gates_of({}, "trained")).flags
+    assert expected == ("gate:black_frames", "gate:mouth_silence_ratio", "gate:lip_lag_frames", "gate:lip_correlation")
+    assert judge(values, gates_of({}, "trained", [LIPS_NOT_FROM_AUDIO])).flags == ("gate:black_frames",)
+    own = {"lip_lag_frames": Gate(max=3)}
+    assert judge(values, gates_of(own, "trained", [LIPS_NOT_FROM_AUDIO])).flags == (
+        "gate:black_frames",
+        "gate:lip_lag_frames",
+    )
 
 
 def test_the_defaults_only_flag_and_leave_stand_ins_for_weights_alone() -> None:
