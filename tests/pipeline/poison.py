@@ -1,6 +1,6 @@
 """What broken items cost the good ones: runs with 1 % of poison against equal runs without, in turns.
 
-``python -m tests.pipeline.poison`` prints the table of ``docs/operations.md``. Everything is real (Ray, the stages,
+``python -m tests.pipeline.poison`` prints what ``docs/operations.md`` tells of. Everything is real (Ray, the stages,
 decoders that crash and hang, files, records) but the GPU: a renderer holds its device for so long as a real one would.
 """
 
