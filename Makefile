@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/imtalker run manifests/demo.parquet --model imtalker-demo --output outputs/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long

@@ -67,7 +67,7 @@ def refusal(uri: str, limits: InputLimits = CLOSED) -> InputError:
     return caught.value
 
 
-@pytest.mark.parametrize("form", ["{}", "file://{}", "FILE://{}", "local://{}"])
+@pytest.mark.parametrize("form", ["{}", "file://{}", "local://{}"])
 def test_local_files_are_opened_unless_they_are_off(form: str, tmp_path: Path) -> None:
     path = tmp_path / "secret.wav"
     path.write_bytes(b"sound")
@@ -80,7 +80,15 @@ def test_local_files_are_opened_unless_they_are_off(form: str, tmp_path: Path) -
         assert source.size == 5
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "uri", ["FILE:///etc/hostname", "chained::file:///etc/hostname", "http://[::ffff:7f00:1]/a.wav"]
+)
+def test_other_spellings_open_nothing(uri: str) -> None:
+    refusal(uri)
+    assert identity(uri, {}, CLOSED) == UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_a_server_in_a_private_network_is_not_even_asked(name: str) -> None:
     with served("127.0.0.1") as web:
         uri = web.url.replace("127.0.0.1", name)

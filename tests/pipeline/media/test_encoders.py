@@ -112,6 +112,8 @@ def test_frames_in_memory_stay_within_the_room(
 ) -> None:
     """The encoders stand still until the renderer does: it stops at twelve frames, and never has more in memory."""
     alive, most = 0, 0
+    # Frames come and go in several threads; reentrant, because any allocation may collect some.
+    counting = threading.RLock()
     full = threading.Event()
     gate = Gate(monkeypatch)
     take = pool.take
@@ -123,15 +125,17 @@ def test_frames_in_memory_stay_within_the_room(
 
     def forget() -> None:
         nonlocal alive
-        alive -= 4
+        with counting:
+            alive -= 4
 
     def render() -> None:
         nonlocal alive, most
         with open_writer(tmp_path / "a.mp4", pool) as writer:
             for start in range(0, 60, 4):
                 batch = frames[start : start + 4].copy()
-                alive += 4
-                most = max(most, alive)
+                with counting:
+                    alive += 4
+                    most = max(most, alive)
                 weakref.finalize(batch, forget)
                 writer.write(batch)
                 del batch
