@@ -11,7 +11,7 @@ from typing import Any, Literal
 Level = Literal["off", "basic", "full"]
 """What a run measures: nothing; what is nearly free; dense curves too, at the cost of encoding every frame again."""
 
-VERSION = 2
+VERSION = 3
 """Raised when a metric's definition changes: `imtalker metrics` then measures again."""
 
 
