@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,7 +191,7 @@ def video_of_nobody(path: Path) -> Path:
     return write_video(path, [grey_frame(100, 128, 128)] * 10)
 
 
-class _FaultyDecoders:
+class FaultyDecoders:
     """A stage whose files are opened by `tests.faulty_decoder`."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -199,11 +199,11 @@ class _FaultyDecoders:
         super().__init__(*arguments)
 
 
-class FaultyCrop(_FaultyDecoders, CropStage):
+class FaultyCrop(FaultyDecoders, CropStage):
     pass
 
 
-class FaultyFeatures(_FaultyDecoders, FeaturesStage):
+class FaultyFeatures(FaultyDecoders, FeaturesStage):
     pass
 
 
@@ -216,7 +216,7 @@ class FaultyMotion(MotionStage):
         ]
 
 
-class FaultyRender(_FaultyDecoders, RenderStage):
+class FaultyRender(FaultyDecoders, RenderStage):
     def process(self, task: ItemTask) -> None:
         match task.key:
             case "gpu-memory":
@@ -253,12 +253,12 @@ FAULTY: dict[type[Stage[Any]], type[Stage[Any]]] = {
 }
 
 
-def with_faults(executor: Executor) -> Executor:
-    """The executor, with faulty stages."""
+def with_faults(executor: Executor, stages: Mapping[type[Stage[Any]], type[Stage[Any]]] = FAULTY) -> Executor:
+    """The executor, with faulty ``stages`` in the places of others."""
     run_stages = executor.run
 
-    def run(tasks: Sequence[Any], stages: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
-        return run_stages(tasks, [FAULTY[stage] for stage in stages], alone=alone)
+    def run(tasks: Sequence[Any], wished: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
+        return run_stages(tasks, [stages[stage] for stage in wished], alone=alone)
 
     executor.run = run  # type: ignore[method-assign]
     return executor

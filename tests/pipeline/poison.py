@@ -20,13 +20,11 @@ from typing import Any
 
 from pipeline.config import InputLimits, RunSettings
 from pipeline.execute import Context, Executor, on_ray
-from pipeline.stages.base import Stage
-from pipeline.stages.motion import MotionStage
 from pipeline.stages.render import RenderStage
 from pipeline.tasks import ItemTask
 from tests import faulty_decoder
-from tests.faults import DEMO, FaultyCrop, FaultyFeatures
-from tests.runs import TINY, demo, results, run_manifest, write_manifest
+from tests.faults import FAULTY, FaultyDecoders, with_faults
+from tests.runs import DEMO, TINY, demo, results, run_manifest, write_manifest
 
 GPU_S = 0.75
 """For how long each item has the device."""
@@ -36,8 +34,8 @@ KINDS = ("cut short", "decoder crashes", "decoder hangs", "decoder crashes late"
 """What may be wrong with an item."""
 
 
-class SimulatedRender(RenderStage):
-    """Has the device for a while with each item, and dies of some."""
+class SimulatedRender(FaultyDecoders, RenderStage):
+    """Has the device for a while with each item, and dies of some; its decoders are faulty too."""
 
     def process(self, task: ItemTask) -> None:
         if task.key.startswith("kills"):
@@ -49,16 +47,6 @@ class SimulatedRender(RenderStage):
         with super()._turn(task):
             time.sleep(GPU_S)
             yield
-
-
-class FaultyRender(SimulatedRender):
-    """Its decoders are faulty too."""
-
-    def __init__(self, *arguments: Any) -> None:
-        from pipeline.media import sandbox
-
-        sandbox.COMMAND = faulty_decoder.COMMAND
-        super().__init__(*arguments)
 
 
 @dataclass(frozen=True)
@@ -103,23 +91,11 @@ def measured(count: int, poison: Sequence[str]) -> Outcome:
     """One run on a Ray of its own."""
     limits = InputLimits(decode_floor_s=HANG_S)
     settings: RunSettings = TINY.model_copy(update={"limits": limits, "max_seconds": 0.12, "metrics": "off"})
-    stages: dict[str, type[Stage[Any]]] = {
-        "crop": FaultyCrop,
-        "features": FaultyFeatures,
-        "motion": MotionStage,
-        "render": FaultyRender,
-    }
 
     @contextmanager
     def simulated(context: Context) -> Iterator[Executor]:
         with on_ray(context) as executor:
-            run_stages = executor.run
-
-            def run(tasks: Sequence[Any], wished: Sequence[type[Stage[Any]]], *, alone: bool = False) -> Iterator[Any]:
-                return run_stages(tasks, [stages.get(stage.name, stage) for stage in wished], alone=alone)
-
-            executor.run = run  # type: ignore[method-assign]
-            yield executor
+            yield with_faults(executor, FAULTY | {RenderStage: SimulatedRender})
 
     with TemporaryDirectory(prefix="imtalker-poison-") as name:
         folder = Path(name)
