@@ -115,29 +115,34 @@ def load_generator(
     audio_encoder: str | Path | None = None,
     *,
     config: GeneratorConfig | None = None,
+    hears: bool = True,
 ) -> MotionGenerator:
     """The motion generator stored in ``path``, with its audio encoder: float32, on the CPU, in evaluation mode.
 
     ``path``: the published ``generator.ckpt`` (Lightning, weights under ``model.``), or a ``.safetensors`` file
     written by `save_generator`. ``audio_encoder``: a hub folder of a wav2vec2 model (``config.json`` beside
     ``model.safetensors`` or ``pytorch_model.bin``), needed where ``path`` holds none; what ``path`` holds wins, as
-    in the published implementation. ``config`` and errors: as for `load_renderer`.
+    in the published implementation. ``hears`` False leaves the audio encoder out: see `MotionGenerator`. ``config``
+    and errors: as for `load_renderer`.
     """
     path = Path(path)
     config, state = _read(path, _GENERATOR, config)
-    if audio_encoder is not None:
+    if not hears:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(_AUDIO)}
+    elif audio_encoder is not None:
         state = _read_audio_encoder(Path(audio_encoder), config.wav2vec2) | state
-    if not any(key.startswith(_AUDIO) for key in state):
+    if hears and not any(key.startswith(_AUDIO) for key in state):
         raise CheckpointError(
             f"{path} holds no audio encoder (keys {_AUDIO}*); pass audio_encoder= with the folder of "
             "facebook/wav2vec2-base-960h"
         )
     with torch.device("meta"):
-        generator = MotionGenerator(config)
+        generator = MotionGenerator(config, hears=hears)
     # Constructed, never loaded: the published implementation copies parameters only.
     generator.fmt.rotary_emb = RotaryEmbedding(config.dim_h // config.num_heads)
     state["fmt.rotary_emb.inv_freq"] = generator.fmt.rotary_emb.inv_freq
-    _complete(state, config.wav2vec2)
+    if hears:
+        _complete(state, config.wav2vec2)
     return _fill(generator, state, path)
 
 

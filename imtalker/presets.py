@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from imtalker.config import AudioEncoderConfig, GeneratorConfig, RendererConfig
 
 if TYPE_CHECKING:
     from imtalker.generator.generator import MotionGenerator
     from imtalker.renderer.renderer import Renderer
+
+    Network = TypeVar("Network", Renderer, MotionGenerator)
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,27 @@ def build_seeded(preset: Preset) -> tuple[Renderer, MotionGenerator]:
     The same bits on every machine (see `imtalker.seeded`). The videos they make show no face. Raises ValueError
     for a preset with weights of its own.
     """
-    from imtalker.generator.generator import MotionGenerator
+    return seeded_renderer(preset), seeded_generator(preset)
+
+
+def seeded_renderer(preset: Preset) -> Renderer:
+    """The renderer of `build_seeded`, alone."""
     from imtalker.renderer.renderer import Renderer
+
+    return _seeded(Renderer(preset.renderer), preset)
+
+
+def seeded_generator(preset: Preset, *, hears: bool = True) -> MotionGenerator:
+    """The generator of `build_seeded`, alone, and without its audio encoder if it needn't hear."""
+    from imtalker.generator.generator import MotionGenerator
+
+    return _seeded(MotionGenerator(preset.generator, hears=hears), preset)
+
+
+def _seeded(network: Network, preset: Preset) -> Network:
     from imtalker.seeded import seeded_state_dict
 
     if preset.weights != "seeded":
         raise ValueError(f"the weights of {preset.name!r} are {preset.weights}, not seeded: load its checkpoints")
-    renderer = Renderer(preset.renderer)
-    generator = MotionGenerator(preset.generator)
-    renderer.load_state_dict(seeded_state_dict(renderer.state_dict(), preset.seed))
-    generator.load_state_dict(seeded_state_dict(generator.state_dict(), preset.seed))
-    return renderer.eval(), generator.eval()
+    network.load_state_dict(seeded_state_dict(network.state_dict(), preset.seed))
+    return network.eval()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from imtalker.audio.waveform import pad
 from imtalker.config import AudioEncoderConfig
@@ -42,6 +41,9 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, config: AudioEncoderConfig) -> None:
         super().__init__()
+        # Takes seconds to import, and most processes hear nothing.
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
         self.wav2vec2 = Wav2Vec2Model(
             Wav2Vec2Config(
                 hidden_size=config.hidden_size,

@@ -30,9 +30,12 @@ class MotionGenerator(nn.Module):
     are those of the published checkpoint. Weights start as training starts; load trained ones before sampling.
     Inputs of sampling are moved to the module's device and dtype. Raises ValueError if the config's frame rate
     is not the audio encoder's.
+
+    With ``hears`` False it has no audio encoder: it takes features that another one made, and `encode_audio` and
+    `sample` raise ValueError.
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: GeneratorConfig, *, hears: bool = True) -> None:
         super().__init__()
         if config.sampling_rate != config.fps * FRAME_SAMPLES:
             raise ValueError(
@@ -40,7 +43,8 @@ class MotionGenerator(nn.Module):
                 f"{FRAME_SAMPLES} * fps; found sampling_rate={config.sampling_rate} and fps={config.fps}"
             )
         self.config = config
-        self.audio_encoder = AudioEncoder(config.wav2vec2)
+        if hears:
+            self.audio_encoder = AudioEncoder(config.wav2vec2)
         self.fmt = FlowMatchingTransformer(config)
         self.audio_projection = projection(config.wav2vec2.hidden_size, config.dim_c)
         self.gaze_projection = projection(GAZE_WIDTH, config.dim_c)
@@ -88,12 +92,15 @@ class MotionGenerator(nn.Module):
         """Audio features at the video's rate: [B, N] at 16 kHz -> [B, T, 768], T = ceil(N * fps / 16000).
 
         The waveform must be normalised already (`imtalker.audio.waveform.normalise`). Raises ValueError unless
-        it is floating point [B, N] with N >= 1 and finite.
+        it is floating point [B, N] with N >= 1 and finite, and there is an audio encoder.
         """
-        return self.audio_encoder.transform(self.convolve_audio(waveform))
+        heard = self.convolve_audio(waveform)
+        return self.audio_encoder.transform(heard)
 
     def convolve_audio(self, waveform: torch.Tensor) -> torch.Tensor:
         """The first half of `encode_audio`: [B, N] -> [B, T, conv_dim]. Raises as it does."""
+        if not hasattr(self, "audio_encoder"):
+            raise ValueError("this generator was built without its audio encoder (hears=False): give it features")
         if waveform.ndim != 2 or 0 in waveform.shape or not waveform.is_floating_point():
             raise ValueError(
                 "waveform must be floating point [B, N] with at least one row and one sample, "

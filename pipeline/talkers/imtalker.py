@@ -20,7 +20,7 @@ from imtalker.engine.audio import AudioBatches
 from imtalker.engine.precision import usable
 from imtalker.engine.sampler import MotionItem, MotionSampler
 from imtalker.engine.source import PreparedSource
-from imtalker.presets import Preset, build_seeded, find_preset
+from imtalker.presets import Preset, find_preset, seeded_generator, seeded_renderer
 from imtalker.safetensors_files import read_config, tensors_sha256
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
@@ -94,7 +94,7 @@ class IMTalker:
     @cached_property
     def _renderer(self) -> Renderer:
         if self._preset.weights == "seeded":
-            return self._seeded[0].to(self.device)
+            return seeded_renderer(self._preset).to(self.device)
         try:
             path = _needed(self._files.renderer)
             return load_renderer(path, config=self._preset.renderer).to(self.device)
@@ -102,14 +102,23 @@ class IMTalker:
             raise CannotRun(str(exc)) from exc
 
     @cached_property
+    def _hearing(self) -> MotionGenerator:
+        """What hears: a generator with its audio encoder."""
+        if self.info.features_only and self._preset.weights != "seeded" and self._files.generator is None:
+            return self._untrained
+        return self._load_generator(hears=True)
+
+    @cached_property
     def _generator(self) -> MotionGenerator:
+        """What moves. It takes features, and who makes motion has no room to give away."""
+        return self._load_generator(hears=False)
+
+    def _load_generator(self, *, hears: bool) -> MotionGenerator:
         if self._preset.weights == "seeded":
-            return self._seeded[1].to(self.device)
+            return seeded_generator(self._preset, hears=hears).to(self.device)
         try:
-            if self.info.features_only and self._files.generator is None:
-                return self._untrained
             path, encoder = _needed(self._files.generator), self._files.wav2vec2
-            return load_generator(path, audio_encoder=encoder, config=self._preset.generator).to(self.device)
+            return load_generator(path, encoder, config=self._preset.generator, hears=hears).to(self.device)
         except CheckpointError as exc:
             raise CannotRun(str(exc)) from exc
 
@@ -117,12 +126,11 @@ class IMTalker:
     def _untrained(self) -> MotionGenerator:
         """A generator that can only hear: its audio encoder is loaded, all else is new."""
         generator = MotionGenerator(self._preset.generator).eval()
-        load_audio_encoder(generator, _needed(self._files.wav2vec2))
+        try:
+            load_audio_encoder(generator, _needed(self._files.wav2vec2))
+        except CheckpointError as exc:
+            raise CannotRun(str(exc)) from exc
         return generator.to(self.device)
-
-    @cached_property
-    def _seeded(self) -> tuple[Renderer, MotionGenerator]:
-        return build_seeded(self._preset)
 
     @cached_property
     def _engine(self) -> RenderEngine:
@@ -137,7 +145,9 @@ class IMTalker:
     def warm(self, stage: str) -> None:
         if stage in ("features", "render"):
             self._renderer  # noqa: B018  (loads it)
-        if stage in ("features", "motion"):
+        if stage == "features":
+            self._hearing  # noqa: B018
+        if stage == "motion":
             self._generator  # noqa: B018
 
     @cached_property
@@ -150,7 +160,7 @@ class IMTalker:
 
     @cached_property
     def _audio_batches(self) -> AudioBatches:
-        return AudioBatches(self._generator, device=self.device, rows=self._rows)
+        return AudioBatches(self._hearing, device=self.device, rows=self._rows)
 
     def encode_portrait(self, image: np.ndarray) -> Arrays:
         """The portrait's own motion code, under ``motion`` [1, 32]."""

@@ -118,6 +118,21 @@ def test_the_encoder_comes_from_a_hub_folder(tiny: tuple[Renderer, MotionGenerat
     assert weights_sha256(hub) == weights_sha256(hub / file)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_generator_that_need_not_hear_loads_without_its_encoder(
+    tiny: tuple[Renderer, MotionGenerator], tmp_path: Path, beside: bool
+) -> None:
+    own, _ = split(dict(tiny[1].state_dict()))
+    save_checkpoint(prefixed(own if beside else dict(tiny[1].state_dict()), "model."), tmp_path / "g.ckpt")
+    deaf = load_generator(tmp_path / "g.ckpt", config=TINY.generator, hears=False)
+    assert_same(deaf, own)
+    features, reference = torch.randn(1, 60, 64), torch.randn(1, 32)
+    moved = deaf.sample_from_features(features, reference, nfe=3)
+    assert torch.equal(moved, tiny[1].sample_from_features(features, reference, nfe=3))
+    with pytest.raises(ValueError, match="without its audio encoder"):
+        deaf.encode_audio(torch.randn(1, 16000))
+
+
 def test_the_oldest_format_of_torch_loads(tiny: tuple[Renderer, MotionGenerator], tmp_path: Path) -> None:
     own, encoder = split(dict(tiny[1].state_dict()))
     save_checkpoint(own, tmp_path / "g.ckpt", zipped=False)

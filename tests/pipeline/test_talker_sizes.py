@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from pipeline import talker, weights
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.weights import store
+from tests.commands import ROOT
 
 TINY = PRESETS["imtalker-tiny"]
 SMALL = replace(TINY.renderer, resolution=64, channels=(16, 16, 8), motion_levels=2, swin_res_threshold=32)
@@ -37,6 +40,18 @@ def generator(folder: Path, config: GeneratorConfig) -> Path:
 
 def settings(**named: Path) -> RunSettings:
     return RunSettings(model="imtalker", weights={part: str(path) for part, path in named.items()}, download=False)
+
+
+def test_only_who_hears_loads_what_hears() -> None:
+    """Which takes seconds and, in the published sizes, 380 MB."""
+    code = (
+        "import sys; from pipeline import talker; from pipeline.config import RunSettings\n"
+        "settings = RunSettings(model='imtalker-demo')\n"
+        "made = talker.load('imtalker-demo', settings, talker.info(settings))\n"
+        "for stage in ('render', 'motion', 'features'): made.warm(stage); print('transformers' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=100, capture_output=True, text=True)
+    assert found.stdout.split() == ["False", "False", "True"], found.stderr
 
 
 def test_files_that_carry_their_sizes_are_used_in_them(tmp_path: Path) -> None:
