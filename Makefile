@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that share the tests, a file at a time: much of a test is waiting for Ray to start.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-long lint clean
 
@@ -10,10 +13,10 @@ demo: $(STAMP)
 	$(BIN)/imtalker run manifests/demo.parquet --model imtalker-demo --output outputs/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not long"
+	$(PYTEST) -m "not long"
 
 test-long: $(STAMP)
-	$(BIN)/python -m pytest -m long
+	$(PYTEST) -m long
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

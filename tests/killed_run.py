@@ -22,7 +22,7 @@ _SETTINGS = RunSettings.model_validate(
 
 _PLACES = multiprocessing.get_context("forkserver")
 # Everything is loaded once, in a server without threads; a process for a run is a fork of it.
-_PLACES.set_forkserver_preload(["tests.killed_run"])
+_PLACES.set_forkserver_preload(["tests.killed_run", "transformers.models.wav2vec2.modeling_wav2vec2"])
 
 
 IN_PARTS = RunSettings.model_validate(

@@ -16,7 +16,7 @@ from manifests.uri import filesystem, storage_errors
 from pipeline.config import RunSettings
 from pipeline.errors import InputError, ItemError
 from pipeline.inputs.controls import WIDTHS, read_controls
-from pipeline.inputs.fetch import fetched
+from pipeline.inputs.fetch import fetched, redacted
 from pipeline.media.reader import MediaReader
 
 ROLES = ("image", "audio", "driver", *WIDTHS)
@@ -25,7 +25,7 @@ ROLES = ("image", "audio", "driver", *WIDTHS)
 
 @dataclass(frozen=True)
 class RowProblem:
-    """Why a row would fail: its number from 0, the column at fault, and what to do."""
+    """Why a row would fail: its number from 0, the column at fault, and what to do; free of credentials."""
 
     row: int
     id: str
@@ -128,7 +128,7 @@ def validate_manifest(
         if mode and length is not None:
             seconds[mode] = seconds.get(mode, 0.0) + length
     return ValidationReport(
-        uri=manifest.uri,
+        uri=redacted(manifest.uri),
         rows=len(manifest.rows),
         probed=probe_media,
         inputs=dict(Counter(role for role, _ in named)),
@@ -144,11 +144,13 @@ def _inputs(row: Row) -> list[tuple[str, str]]:
 
 
 def _problems(row: Row, checked: dict[tuple[str, str], _Checked]) -> list[RowProblem]:
-    found = [RowProblem(row.index, row.id, p.column, p.message, p.hint) for p in row.problems]
+    found = [RowProblem(row.index, row.id, p.column, redacted(p.message), p.hint) for p in row.problems]
     for role, uri in _inputs(row):
         if error := checked[role, uri].error:
-            message = error.message if uri in error.message else f"{uri}: {error.message}"
-            found.append(RowProblem(row.index, row.id, role, message, error.hint))
+            named, message = redacted(uri), redacted(error.message)
+            found.append(
+                RowProblem(row.index, row.id, role, message if named in message else f"{named}: {message}", error.hint)
+            )
     return found
 
 

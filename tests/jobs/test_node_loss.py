@@ -20,7 +20,7 @@ from tests.ray_machines import Head, free_port, kill_machine, ray_head, ray_mach
 from tests.runs import TINY, demo, write_manifest
 from tests.s3_server import S3Server
 
-_ROWS = 24
+_ROWS = 16
 _AUTH = {"RAY_AUTH_MODE": "disabled"}
 
 
@@ -54,7 +54,7 @@ def test_a_submitted_run_survives_the_loss_of_a_machine(tmp_path: Path, s3: S3Se
         "manifest": f"s3://{bucket}/in/manifest.parquet",
         "output": f"s3://{bucket}/out",
         "settings": TINY.model_dump()
-        | {"max_seconds": 2, "resources": {"render": {"actors": 2, "num_gpus": 0.8, "num_cpus": 1}}},
+        | {"max_seconds": 1, "resources": {"render": {"actors": 2, "num_gpus": 0.8, "num_cpus": 1}}},
         # The keys of the store travel as the environment of the job, not in its file.
         "ray": {"python": sys.executable, "runtime_env": {"env_vars": s3.environment}},
     }

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from manifests.errors import ManifestError
-from pipeline.config import RunSettings
+from pipeline.config import RetrySettings, RunSettings
 from pipeline.inputs.validate import validate_manifest
 
 
@@ -153,3 +153,13 @@ def test_an_unusable_manifest_is_refused_as_a_whole(media: Path) -> None:
     uri = write(media, {"image": "a.png", "audio": "b.wav", "status": "mine"})
     with pytest.raises(ManifestError, match="names of results columns: status"):
         validate_manifest(uri, RunSettings(), results_columns=("status",))
+
+
+@pytest.mark.parametrize("probe_media", [False, True])
+def test_a_problem_does_not_tell_the_signature_of_a_url(media: Path, probe_media: bool) -> None:
+    address = "http://127.0.0.1:9/b.wav"
+    uri = write(media, {"image": "a.png", "audio": f"{address}?X-Signature=secret"})
+    report = validate_manifest(uri, RunSettings(retries=RetrySettings(attempts=1)), probe_media=probe_media)
+    (problem,) = report.problems
+    assert address in problem.message
+    assert "secret" not in report.text() + json.dumps(report.as_dict())
