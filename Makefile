@@ -16,7 +16,7 @@ test: $(STAMP)
 	$(PYTEST) -m "not long"
 
 test-long: $(STAMP)
-	$(PYTEST) -m long
+	$(PYTEST) -m long --timeout 7200
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
