@@ -281,7 +281,12 @@ def _configure_data() -> None:
     context.target_max_block_size = 1
     # A block whose actor died too often is dropped; the run finds what is missing and tries it alone.
     context.max_errored_blocks = -1
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)
+    for handler in logger.handlers:
+        if handler.name == "console":
+            # A stack trace for each block that was dropped; `through` says how many in a line, Ray's log file has them.
+            handler.setLevel(logging.CRITICAL)
 
 
 def _cause(exc: BaseException | None) -> str:
@@ -301,13 +306,14 @@ def through(
     executor: Runner[T],
     each: Callable[[T], None],
     claims: Claims,
+    say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
 ) -> list[T]:
     """Send tasks through stages, those that got lost once more, alone; returns those that got lost for good.
 
     A task that an earlier run died over, when it was alone, is not sent at all: see `pipeline.locks.claims`. The caller
-    releases the claims of what is returned, once it has recorded the failure. ``check`` is asked before each round,
-    and raises if the run may not go on.
+    releases the claims of what is returned, once it has recorded the failure. ``say`` is told of lost workers.
+    ``check`` is asked before each round, and raises if the run may not go on.
     """
     if not tasks:
         return []
@@ -327,6 +333,8 @@ def through(
                 if alone:
                     claims.release(task.key)
         left = missing(left, done)
+        if left and not alone:
+            say(f"{len(left)} were lost with their workers, and are tried again, each by itself")
     return given_up + left
 
 

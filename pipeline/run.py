@@ -182,7 +182,9 @@ def _make_assets(
     progress.begin("portraits and media", len(plan.assets))
     committed.telemetry.queued("media", len(plan.assets))
     stages = (CropStage, FeaturesStage)
-    for gone in through(list(plan.assets.values()), stages, executor, keep, claims, committed.lease.confirm):
+    for gone in through(
+        list(plan.assets.values()), stages, executor, keep, claims, progress.say, committed.lease.confirm
+    ):
         keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
         claims.release(gone.key)
     return done
@@ -255,7 +257,8 @@ def _make_items(
     progress.begin("videos", len(ready), frames=sum(item.due_frames for item in ready))
     by_key = {item.key: item for item in ready}
     joining = Joining(executor, JoinStage, committed.note_part)
-    for gone in through(ready, (MotionStage, RenderStage), joining, keep, claims, committed.lease.confirm):
+    stages = (MotionStage, RenderStage)
+    for gone in through(ready, stages, joining, keep, claims, progress.say, committed.lease.confirm):
         item = by_key[gone.key].model_copy(update={"error": lost("render")})
         committed.write(item)
         claims.release(item.key)

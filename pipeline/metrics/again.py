@@ -140,7 +140,7 @@ def _measure(
         progress.advance(failed=task.error is not None)
 
     progress.begin("metrics", len(wanted))
-    for task in through(wanted, (MeasureStage,), executor, note, claims, lease.confirm):
+    for task in through(wanted, (MeasureStage,), executor, note, claims, progress.say, lease.confirm):
         note(task.model_copy(update={"error": lost("measure")}))
         claims.release(task.key)
 

@@ -48,10 +48,12 @@ def tasks(*keys: str) -> list[AssetTask]:
     return [AssetTask(key=key, kind="portrait", uri="") for key in keys]
 
 
-def send(store: Store, workers: Workers, *keys: str) -> tuple[list[str], list[str]]:
+def send(
+    store: Store, workers: Workers, *keys: str, say: Callable[[str], None] = lambda text: None
+) -> tuple[list[str], list[str]]:
     """Keys that came back, and keys that got lost for good and were recorded."""
     claims, back = Claims(store, "item"), list[str]()
-    gone = [task.key for task in through(tasks(*keys), [], workers, lambda task: back.append(task.key), claims)]
+    gone = [task.key for task in through(tasks(*keys), [], workers, lambda task: back.append(task.key), claims, say)]
     for key in gone:
         claims.release(key)
     return back, gone
@@ -59,8 +61,9 @@ def send(store: Store, workers: Workers, *keys: str) -> tuple[list[str], list[st
 
 def test_a_poisonous_task_is_tried_twice_and_takes_nobody_with_it(tmp_path: Path) -> None:
     store = Store(str(tmp_path), {})
-    workers = Workers(store, {"b"})
-    assert send(store, workers, "a", "b", "c") == (["a", "c"], ["b"])
+    workers, said = Workers(store, {"b"}), list[str]()
+    assert send(store, workers, "a", "b", "c", say=said.append) == (["a", "c"], ["b"])
+    assert said == ["2 were lost with their workers, and are tried again, each by itself"]
     assert workers.tried == [("a", False), ("b", False), ("c", False), ("b", True), ("c", True)]
     assert store.list(FOLDER) == set(), "nothing is left of it"
 
