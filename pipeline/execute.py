@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from pipeline.locks.claims import Claims
 from pipeline.machines.cluster import connected
 from pipeline.machines.resources import PATIENT_THREADS, Placement, Pool, place
 from pipeline.provenance.certificate import Signing
+from pipeline.retry import Retries
 from pipeline.stages.base import COLUMN, Stage
 from pipeline.stages.batched import BatchedStage
 from pipeline.talker import TalkerInfo
@@ -334,8 +336,16 @@ def through(
                     claims.release(task.key)
         left = missing(left, done)
         if left and not alone:
+            left = [_lost_once(task, stages[0].name) for task in left]
             say(f"{len(left)} were lost with their workers, and are tried again, each by itself")
     return given_up + left
+
+
+def _lost_once(task: T, stage: str) -> T:
+    """A copy that remembers it, under the first stage: nobody saw in which of them its worker died."""
+    moment = time.time()
+    once = Retries(count=1, first=moment, last=moment, message="its worker died, or the machine it was on")
+    return task.model_copy(update={"retries": {**task.retries, stage: once.joined(task.retries.get(stage))}})
 
 
 def lost(stage: str) -> ErrorRecord:

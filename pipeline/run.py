@@ -185,7 +185,7 @@ def _make_assets(
     for gone in through(
         list(plan.assets.values()), stages, executor, keep, claims, progress.say, committed.lease.confirm
     ):
-        keep(plan.assets[gone.key].model_copy(update={"error": lost("features")}))
+        keep(gone.model_copy(update={"error": lost("features")}))
         claims.release(gone.key)
     return done
 
@@ -255,11 +255,10 @@ def _make_items(
         advance(item)
 
     progress.begin("videos", len(ready), frames=sum(item.due_frames for item in ready))
-    by_key = {item.key: item for item in ready}
     joining = Joining(executor, JoinStage, committed.note_part)
     stages = (MotionStage, RenderStage)
     for gone in through(ready, stages, joining, keep, claims, progress.say, committed.lease.confirm):
-        item = by_key[gone.key].model_copy(update={"error": lost("render")})
+        item = gone.model_copy(update={"error": lost("render")})
         committed.write(item)
         claims.release(item.key)
         advance(item)

@@ -48,6 +48,7 @@ class Cache:
         self._settings = settings
         self._listed: dict[str, Stored] | None = None
         self._parts: list[str] = []
+        self._noted = False
         self._uses: dict[str, float] | None = None
 
     @property
@@ -56,6 +57,7 @@ class Cache:
         if self._listed is None:
             found = self._store.files(FOLDER)
             self._listed = {key: stored for key, stored in found.items() if _RESULT.fullmatch(key)}
+            self._noted = _USES in found
             self._parts = [key for key in found if key.startswith(f"{_PARTS}/")]
         return self._listed
 
@@ -94,7 +96,8 @@ class Cache:
             dropped=dict(Counter(stage_of(key) for key in gone)),
             dropped_bytes=sum(self.results[key].size for key in gone),
         )
-        if used and self._settings.keep:
+        # A run that was killed before it had noted what it used may leave nothing for the next one to use.
+        if self._settings.keep and (used or (left and not self._noted)):
             # First: a use that is noted of a result that is gone does no harm.
             self._note({key: time.time() for key in used if key in left})
         self._store.delete_many(self._parts)

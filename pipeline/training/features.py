@@ -192,7 +192,7 @@ class _Making:
         claims = Claims(self._store, "asset")
         tasks = [task for task, _ in assets.values()]
         for gone in through(tasks, (CropStage, FeaturesStage), executor, keep, claims, self._progress.say):
-            keep(assets[gone.key][0].model_copy(update={"error": lost("features")}))
+            keep(gone.model_copy(update={"error": lost("features")}))
             claims.release(gone.key)
 
     def _finish(self, clip: _Clip) -> None:

@@ -13,6 +13,7 @@ from pipeline.execute import through
 from pipeline.locks.claims import FOLDER, Claims, claim
 from pipeline.machines.resources import Placement
 from pipeline.stages.base import Stage
+from pipeline.stages.features import FeaturesStage
 from pipeline.storage import Store
 from pipeline.tasks import AssetTask
 from tests.counted_store import CountedStore
@@ -53,7 +54,10 @@ def send(
 ) -> tuple[list[str], list[str]]:
     """Keys that came back, and keys that got lost for good and were recorded."""
     claims, back = Claims(store, "item"), list[str]()
-    gone = [task.key for task in through(tasks(*keys), [], workers, lambda task: back.append(task.key), claims, say)]
+    gone = [
+        task.key
+        for task in through(tasks(*keys), [FeaturesStage], workers, lambda task: back.append(task.key), claims, say)
+    ]
     for key in gone:
         claims.release(key)
     return back, gone
@@ -66,6 +70,15 @@ def test_a_poisonous_task_is_tried_twice_and_takes_nobody_with_it(tmp_path: Path
     assert said == ["2 were lost with their workers, and are tried again, each by itself"]
     assert workers.tried == [("a", False), ("b", False), ("c", False), ("b", True), ("c", True)]
     assert store.list(FOLDER) == set(), "nothing is left of it"
+
+
+def test_an_attempt_that_died_with_its_worker_is_counted(tmp_path: Path) -> None:
+    store, back = Store(str(tmp_path), {}), list[AssetTask]()
+    workers = Workers(store, {"b"})
+    gone = through(tasks("a", "b", "c"), [FeaturesStage], workers, back.append, Claims(store, "item"), print)
+    counted = {task.key: {stage: retries.count for stage, retries in task.retries.items()} for task in [*back, *gone]}
+    assert counted == {"a": {}, "b": {"features": 1}, "c": {"features": 1}}
+    assert "worker died" in gone[0].retries["features"].message
 
 
 def test_a_healthy_run_stores_no_claim(tmp_path: Path) -> None:

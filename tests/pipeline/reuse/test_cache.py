@@ -35,6 +35,8 @@ def left(folder: Path) -> set[int]:
 
 def test_under_the_limit_all_stays_and_one_listing_tells(tmp_path: Path) -> None:
     store = fill(tmp_path, 1, 2, 3)
+    Cache(store, CacheSettings()).end({key(1)})
+    store.calls.clear()
     cache = Cache(store, CacheSettings(max_bytes=3 * SIZE))
     assert key(1) in cache
     assert key(4) not in cache
@@ -55,6 +57,15 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert left(tmp_path) == {2}
     Cache(store, CacheSettings(max_bytes=SIZE - 1)).end({key(2)})
     assert left(tmp_path) == set()
+
+
+def test_a_run_that_uses_nothing_makes_up_for_one_that_was_killed_before_its_note(tmp_path: Path) -> None:
+    store = fill(tmp_path, 1, 2)
+    Cache(store, CacheSettings()).end(set())
+    assert (tmp_path / "cache" / "uses.parquet").is_file()
+    # Nothing is known of their uses, so their age decides.
+    Cache(store, CacheSettings(max_bytes=SIZE)).end(set())
+    assert left(tmp_path) == {2}
 
 
 def test_switched_off_it_leaves_no_trace(tmp_path: Path) -> None:
