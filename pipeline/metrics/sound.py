@@ -32,16 +32,23 @@ def preserved(recording: np.ndarray, heard: np.ndarray) -> Preserved | None:
     of a second of the recording that is no more than 30 dB below its loudest; the last
     one may be half as long again.
     """
-    ours = recording.astype(np.float64)
-    theirs = np.pad(heard[: len(ours)].astype(np.float64), (0, max(len(ours) - len(heard), 0)))
-    count = max(round(len(ours) / _PIECE), 1)
-    bounds = [(k * _PIECE, (k + 1) * _PIECE if k < count - 1 else len(ours)) for k in range(count)]
-    levels = [_level(ours[start:end]) for start, end in bounds]
+    count = max(round(len(recording) / _PIECE), 1)
+    bounds = [(k * _PIECE, (k + 1) * _PIECE if k < count - 1 else len(recording)) for k in range(count)]
+
+    def piece(waveform: np.ndarray, start: int, end: int) -> np.ndarray:
+        """In double precision, which an hour has no room for as a whole."""
+        there = waveform[start:end].astype(np.float64)
+        return np.pad(there, (0, end - start - len(there)))
+
+    levels = [_level(piece(recording, *bound)) for bound in bounds]
     if max(levels) < _SILENT:
         return None
     loud = [bound for bound, level in zip(bounds, levels, strict=True) if level >= _AUDIBLE * max(levels)]
-    worst = min(correlation(ours[start:end], theirs[start:end]) for start, end in loud)
-    return Preserved(worst, float(20 * np.log10(max(_level(theirs) / _level(ours), 1e-6))))
+    worst = min(correlation(piece(recording, *bound), piece(heard, *bound)) for bound in loud)
+    lengths = [end - start for start, end in bounds]
+    ours = np.average(np.square(levels), weights=lengths)
+    theirs = np.average([_level(piece(heard, *bound)) ** 2 for bound in bounds], weights=lengths)
+    return Preserved(worst, float(10 * np.log10(max(theirs / ours, 1e-12))))
 
 
 def _level(samples: np.ndarray) -> float:
