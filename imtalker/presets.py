@@ -130,20 +130,25 @@ def seeded_renderer(preset: Preset) -> Renderer:
     """The renderer of `build_seeded`, alone."""
     from imtalker.renderer.renderer import Renderer
 
-    return _seeded(Renderer(preset.renderer), preset)
+    _check_seeded(preset)
+    return _seeded(Renderer(preset.renderer), preset.seed)
 
 
 def seeded_generator(preset: Preset, *, hears: bool = True) -> MotionGenerator:
     """The generator of `build_seeded`, alone, and without its audio encoder if it needn't hear."""
     from imtalker.generator.generator import MotionGenerator
 
-    return _seeded(MotionGenerator(preset.generator, hears=hears), preset)
+    _check_seeded(preset)
+    return _seeded(MotionGenerator(preset.generator, hears=hears), preset.seed)
 
 
-def _seeded(network: Network, preset: Preset) -> Network:
-    from imtalker.seeded import seeded_state_dict
-
+def _check_seeded(preset: Preset) -> None:
     if preset.weights != "seeded":
         raise ValueError(f"the weights of {preset.name!r} are {preset.weights}, not seeded: load its checkpoints")
-    network.load_state_dict(seeded_state_dict(network.state_dict(), preset.seed))
+
+
+def _seeded(network: Network, seed: int) -> Network:
+    from imtalker.seeded import seeded_state_dict
+
+    network.load_state_dict(seeded_state_dict(network.state_dict(), seed))
     return network.eval()

@@ -104,8 +104,6 @@ class IMTalker:
     @cached_property
     def _hearing(self) -> MotionGenerator:
         """What hears: a generator with its audio encoder."""
-        if self.info.features_only and self._preset.weights != "seeded" and self._files.generator is None:
-            return self._untrained
         return self._load_generator(hears=True)
 
     @cached_property
@@ -117,6 +115,8 @@ class IMTalker:
         if self._preset.weights == "seeded":
             return seeded_generator(self._preset, hears=hears).to(self.device)
         try:
+            if self.info.features_only and self._files.generator is None:
+                return self._untrained
             path, encoder = _needed(self._files.generator), self._files.wav2vec2
             return load_generator(path, encoder, config=self._preset.generator, hears=hears).to(self.device)
         except CheckpointError as exc:
@@ -126,10 +126,7 @@ class IMTalker:
     def _untrained(self) -> MotionGenerator:
         """A generator that can only hear: its audio encoder is loaded, all else is new."""
         generator = MotionGenerator(self._preset.generator).eval()
-        try:
-            load_audio_encoder(generator, _needed(self._files.wav2vec2))
-        except CheckpointError as exc:
-            raise CannotRun(str(exc)) from exc
+        load_audio_encoder(generator, _needed(self._files.wav2vec2))
         return generator.to(self.device)
 
     @cached_property

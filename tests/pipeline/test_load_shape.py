@@ -83,9 +83,12 @@ class NoRender(RenderStage):
 @contextmanager
 def counted(context: Context) -> Iterator[Executor]:
     with in_process(context) as executor:
-        for real, other in ((FeaturesStage, CountedFeatures), (MotionStage, StillMotion), (RenderStage, NoRender)):
-            executor = with_stage(executor, real, other)
-        yield executor
+        yield with_stage(still(executor), FeaturesStage, CountedFeatures)
+
+
+def still(executor: Executor) -> Executor:
+    """The executor, whose items come through without the networks that move and render."""
+    return with_stage(with_stage(executor, MotionStage, StillMotion), RenderStage, NoRender)
 
 
 def cross(folder: Path, portraits: int, recordings: int) -> str:
@@ -186,9 +189,7 @@ def test_the_driver_does_not_grow_with_the_items_that_come_back(tmp_path: Path, 
 @contextmanager
 def on_ray_without_networks(context: Context) -> Iterator[Executor]:
     with on_ray(context) as executor:
-        for real, other in ((MotionStage, StillMotion), (RenderStage, NoRender)):
-            executor = with_stage(executor, real, other)
-        yield executor
+        yield still(executor)
 
 
 @pytest.mark.long
