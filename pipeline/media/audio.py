@@ -32,6 +32,9 @@ _LEAD = Fraction(1, 4)
 _BLOCK = 48_000
 """Samples of silence made at once."""
 
+_PIECE = 30 * SAMPLE_RATE
+"""Samples in a piece of `mono_16k_pieces`."""
+
 
 def decode_mono_16k(path: Path, limits: InputLimits, max_seconds: float | None = None) -> np.ndarray:
     """Decode a file's sound to 16 kHz mono: float32 [N], nominally -1..1 (resampling may overshoot a little).
@@ -45,10 +48,39 @@ def decode_mono_16k(path: Path, limits: InputLimits, max_seconds: float | None =
     Raises `InputError` for files that aren't readable, have no sound, hold no sample or a value that isn't finite,
     end long before their header says, or last longer than ``limits.max_media_seconds``.
     """
+    return np.concatenate(list(mono_16k_pieces(path, limits, max_seconds)))
+
+
+def mono_16k_pieces(
+    path: Path, limits: InputLimits, max_seconds: float | None = None
+) -> Generator[np.ndarray, None, None]:
+    """The same in pieces float32 [n] of half a minute; the last one may be shorter. Memory is that of some pieces.
+
+    Raises `InputError` as `decode_mono_16k` does, after the pieces before the fault.
+    """
+    held: list[np.ndarray] = []
+    count = 0
+    for chunk in _mono_16k(path, limits, max_seconds):
+        held.append(chunk)
+        count += len(chunk)
+        if count >= _PIECE:
+            *pieces, rest = _cut(np.concatenate(held))
+            yield from pieces
+            held, count = [rest], len(rest)
+    yield np.concatenate(held)
+
+
+def _cut(samples: np.ndarray) -> list[np.ndarray]:
+    """Pieces and what is left, which may be nothing."""
+    whole = len(samples) - len(samples) % _PIECE
+    return [*(samples[start : start + _PIECE] for start in range(0, whole, _PIECE)), samples[whole:]]
+
+
+def _mono_16k(path: Path, limits: InputLimits, max_seconds: float | None) -> Iterator[np.ndarray]:
+    """As the decoder gives them; the last one fits the whole to its length."""
     wanted = None if max_seconds is None else samples_within(max_seconds)
-    chunks: list[np.ndarray] = []
     resampler: soxr.ResampleStream | None = None
-    source_samples, rate = 0, SAMPLE_RATE
+    source_samples, rate, made = 0, SAMPLE_RATE, 0
     for frame in audio_frames(path, limits, None if wanted is None else Fraction(wanted, SAMPLE_RATE) + _LEAD):
         mono = to_float(frame).mean(axis=0, dtype=np.float32)
         if not np.isfinite(mono).all():
@@ -57,14 +89,17 @@ def decode_mono_16k(path: Path, limits: InputLimits, max_seconds: float | None =
         if rate != SAMPLE_RATE:
             resampler = resampler or soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
             mono = resampler.resample_chunk(mono)
-        chunks.append(mono)
-    if resampler is not None:
-        chunks.append(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
-    samples = np.concatenate(chunks)
+        if wanted is not None:
+            mono = mono[: wanted - made]
+        made += len(mono)
+        yield mono
     length = -(-source_samples * SAMPLE_RATE // rate)
-    if len(samples) < length:  # the filter may end a sample short
-        samples = np.pad(samples, (0, length - len(samples)))
-    return samples[: length if wanted is None else min(length, wanted)]
+    missing = max((length if wanted is None else min(length, wanted)) - made, 0)
+    rest = np.zeros(0, np.float32)
+    if resampler is not None:
+        rest = resampler.resample_chunk(rest, last=True)[:missing]
+    # The filter may end a sample short.
+    yield np.pad(rest, (0, missing - len(rest)))
 
 
 def samples_within(seconds: float) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.config import InputLimits
 from pipeline.errors import InputError, ItemError, error_record
-from pipeline.media.audio import audio_frames, decode_mono_16k
+from pipeline.media.audio import audio_frames, mono_16k_pieces
 from pipeline.media.driver import DriverReader, sample_frames
 from pipeline.media.image import load_image
 from pipeline.media.pieces import Piece, receive_piece, send_piece
@@ -43,7 +43,8 @@ def _facts(path: Path, limits: InputLimits) -> Iterator[Piece]:
 
 
 def _mono_16k(path: Path, limits: InputLimits, max_seconds: float | None) -> Iterator[Piece]:
-    yield Piece(arrays={"waveform": decode_mono_16k(path, limits, max_seconds)})
+    for samples in mono_16k_pieces(path, limits, max_seconds):
+        yield Piece(arrays={"waveform": samples})
 
 
 def _sampled(path: Path, limits: InputLimits, every: int) -> Iterator[Piece]:

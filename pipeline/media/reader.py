@@ -46,8 +46,12 @@ class MediaReader:
 
     def mono_16k(self, path: Path, max_seconds: float | None = None) -> np.ndarray:
         """`pipeline.media.audio.decode_mono_16k`."""
-        (piece,) = self._sandbox.decode("mono_16k", path, self._limits, max_seconds=max_seconds)
-        return piece.arrays["waveform"]
+        return np.concatenate(list(self.mono_16k_pieces(path, max_seconds)))
+
+    def mono_16k_pieces(self, path: Path, max_seconds: float | None = None) -> Generator[np.ndarray, None, None]:
+        """`pipeline.media.audio.mono_16k_pieces`. What is not read to its end has to be closed."""
+        for piece in self._sandbox.decode("mono_16k", path, self._limits, max_seconds=max_seconds):
+            yield piece.arrays["waveform"]
 
     def sampled(self, path: Path, every: int) -> Iterator[np.ndarray]:
         """`pipeline.media.driver.sample_frames`. Most often the first picture is enough: none is decoded ahead."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+_BLOCK = 4096
+"""Frames that are taken in double precision at once: an hour would be 23 MB."""
 
 
 def steps(codes: np.ndarray) -> np.ndarray:
     """float [T, D] -> Euclidean distance of each code from the one before [T]; the first is 0."""
-    moved = np.linalg.norm(np.diff(codes.astype(np.float64), axis=0), axis=1)
-    return np.concatenate([np.zeros(min(len(codes), 1)), moved])
+    moved = [np.linalg.norm(np.diff(block, axis=0), axis=1) for block in _blocks(codes, 1)]
+    return np.concatenate([np.zeros(min(len(codes), 1)), *moved])
 
 
 def jitter(codes: np.ndarray) -> float | None:
@@ -16,11 +21,20 @@ def jitter(codes: np.ndarray) -> float | None:
 
     0 for a straight line, the square root of 6 for white noise. None for fewer than 3 frames or codes that stay.
     """
-    values = codes.astype(np.float64)
-    spread = float(np.sqrt(values.var(axis=0).mean())) if len(values) >= 3 else 0.0
-    if spread < 1e-9:
+    if len(codes) < 3:
         return None
-    return float(np.sqrt(np.square(np.diff(values, 2, axis=0)).mean()) / spread)
+    mean = codes.mean(axis=0, dtype=np.float64)
+    variance = sum(float(np.square(block - mean).sum()) for block in _blocks(codes, 0)) / codes.size
+    bent = sum(float(np.square(np.diff(block, 2, axis=0)).sum()) for block in _blocks(codes, 2))
+    if variance < 1e-18:
+        return None
+    return float(np.sqrt(bent / (codes[2:].size * variance)))
+
+
+def _blocks(codes: np.ndarray, before: int) -> Iterator[np.ndarray]:
+    """In double precision; each block but the first begins with so many frames of the one before."""
+    for start in range(0, len(codes), _BLOCK):
+        yield codes[max(start - before, 0) : start + _BLOCK].astype(np.float64)
 
 
 def seam_step(changes: np.ndarray, window: int) -> float | None:

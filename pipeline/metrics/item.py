@@ -13,12 +13,11 @@ import numpy as np
 from pipeline.metrics import codes
 from pipeline.metrics.catalogue import VERSION, Level, Values
 from pipeline.metrics.landmarks import LandmarkMeter
+from pipeline.metrics.listening import Heard, Pieces, listen
 from pipeline.metrics.pixels import PixelMeter, SourceLook, frozen, largest_step, longest_run
 from pipeline.metrics.sampling import is_encoded
-from pipeline.metrics.sound import end_gap_s, preserved
-from pipeline.metrics.speech import Speech
+from pipeline.metrics.sound import end_gap_s
 from pipeline.metrics.sync import silence_ratio, synchrony
-from pipeline.metrics.voice import speech_pieces
 
 Origin = Literal["frames", "video"]
 """What is measured: frames as they are rendered, or those of the video, which the encoder has changed."""
@@ -35,7 +34,7 @@ class FrameMeter(Protocol):
         ...
 
     def values(self, recording: np.ndarray | None) -> Values:
-        """Its metrics; ``recording`` as in `ItemMeter.finish`."""
+        """Its metrics; ``recording``: `pipeline.metrics.listening.Heard.beginning`, None for an item without sound."""
         ...
 
 
@@ -81,7 +80,7 @@ class ItemMeter:
     landmarks: LandmarkMeter | None = None
     pixels: PixelMeter = field(init=False)
     seconds: float = 0.0
-    _speech: Speech | None = None
+    _heard: Heard | None = None
     _codes: list[np.ndarray] = field(default_factory=list)
     _identities: list[np.ndarray] = field(default_factory=list)
     _checked: list[int] = field(default_factory=list)
@@ -105,12 +104,15 @@ class ItemMeter:
                 self._note(self.inspect(frames[chosen]), [first + index for index in chosen])
         self.seconds += time.perf_counter() - started
 
-    def finish(self, path: Path, recording: np.ndarray | None, heard: np.ndarray | None) -> Values:
-        """The metrics, once the video lies at ``path``.
+    def listen(self, recording: Pieces, heard: Pieces) -> None:
+        """Once all frames are there: the sound that the item was given, as far as its frames go, and the video's."""
+        started = time.perf_counter()
+        wanted = bool(self.beside)
+        self._heard = listen(recording, heard, len(self.pixels), self.asked.fps, with_beginning=wanted)
+        self.seconds += time.perf_counter() - started
 
-        ``recording`` is the sound that the item was given and ``heard`` what the video has, both float [N] at 16 kHz;
-        None for items without.
-        """
+    def finish(self, path: Path) -> Values:
+        """The metrics, once the video lies at ``path``."""
         started = time.perf_counter()
         found: Values = {"metrics_level": self.level, "metrics_version": VERSION, "metrics_from": self.origin}
         found["frames_missing"] = self.asked.frames - len(self.pixels)
@@ -120,9 +122,9 @@ class ItemMeter:
             found |= self.landmarks.values()
         if len(self.pixels):
             found |= self._of_pixels() | self._of_codes()
-            found |= self._of_sound(recording, heard)
+            found |= self._of_sound()
         for meter in self.beside:
-            found |= meter.values(recording)
+            found |= meter.values(None if self._heard is None else self._heard.beginning)
         self.seconds += time.perf_counter() - started
         found["metrics_s"] = self.seconds
         return {name: _plain(value) for name, value in found.items()}
@@ -135,8 +137,9 @@ class ItemMeter:
             "change": np.array(pixels.change),
             "mouth_opening": np.array(pixels.opening),
         }
-        if self._speech is not None:
-            drawn |= {"sound_db": self._speech.level_db, "expected_opening": self._speech.opening}
+        if self._heard is not None:
+            speech = self._heard.speech
+            drawn |= {"sound_db": speech.level_db, "expected_opening": speech.opening}
         if asked.codes is not None and len(asked.codes) == len(pixels):
             drawn["code_step"] = codes.steps(asked.codes)
         for name, values in self._dense().items():
@@ -204,12 +207,11 @@ class ItemMeter:
             return "landmarks", self.landmarks.lips
         return "pixels", np.array(self.pixels.opening)
 
-    def _of_sound(self, recording: np.ndarray | None, heard: np.ndarray | None) -> Values:
-        if recording is None:
+    def _of_sound(self) -> Values:
+        if self._heard is None:
             return {}
         found: Values = {}
-        speech = Speech.of(recording, len(self.pixels), self.asked.fps, speech_pieces(recording))
-        self._speech = speech
+        speech, kept = self._heard.speech, self._heard.kept
         _, opening = self._mouth()
         found["speech_from"] = speech.found_by
         found["speech_share"] = float(speech.speaking.mean())
@@ -218,7 +220,6 @@ class ItemMeter:
         if sync is not None:
             found |= {"lip_lag_frames": sync.lag, "lip_correlation": sync.correlation}
             found["lip_confidence"] = sync.confidence
-        kept = preserved(recording, heard if heard is not None else np.zeros(0, np.float32))
         if kept is not None:
             found |= {"audio_correlation": kept.correlation, "audio_level_db": kept.level_db}
         return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class SourceLook:
 class PixelMeter:
     """Takes frames in order and keeps, of each, a few numbers; nothing else grows.
 
-    Attributes (lists, one entry a frame unless said otherwise):
+    Attributes (one entry a frame unless said otherwise):
         brightness: mean luma, grey levels 0..255.
         brightest: 98th percentile of luma.
         change: mean absolute change of luma from the frame before; the first frame's is 0.
@@ -60,10 +61,10 @@ class PixelMeter:
     def __init__(self, source: SourceLook) -> None:
         self._source = source
         self._mouth, self._head = mouth_of(source.face), head_of(source.face)
-        self.brightness: list[float] = []
-        self.brightest: list[float] = []
-        self.change: list[float] = []
-        self.opening: list[float] = []
+        self.brightness = array("d")
+        self.brightest = array("d")
+        self.change = array("d")
+        self.opening = array("d")
         self.shifts: list[tuple[float, float]] = []
         self.sharpnesses: list[float] = []
         self.strangeness: list[float] = []
@@ -79,11 +80,11 @@ class PixelMeter:
         """uint8 [n, R, R, 3] RGB, which are only read."""
         small = _small(frames)
         first = len(self)
-        self.brightness += small.mean((1, 2)).tolist()
-        self.brightest += np.percentile(small[:, ::2, ::2], 98, axis=(1, 2)).tolist()
+        self.brightness.extend(small.mean((1, 2)).tolist())
+        self.brightest.extend(np.percentile(small[:, ::2, ::2], 98, axis=(1, 2)).tolist())
         rows, columns = self._mouth.grid(*_MOUTH_GRID, (frames.shape[1], frames.shape[2]))
         mouth = frames[:, rows[:, None], columns[None]] @ _LUMA
-        self.opening += mouth.std((1, 2)).tolist()
+        self.opening.extend(mouth.std((1, 2)).tolist())
         for index, picture in enumerate(small, first):
             self._compare(picture)
             if index % _HEAD_EVERY == 0:
@@ -149,14 +150,14 @@ def largest_step(change: np.ndarray) -> float | None:
     return float(steps.max()) / usual if usual > 1e-9 else None
 
 
-def frozen(change: Iterable[float], asked: np.ndarray | None) -> np.ndarray:
+def frozen(change: Sequence[float], asked: np.ndarray | None) -> np.ndarray:
     """Bool [T]: frames that repeat the one before though they should not.
 
     A frame repeats if it changes by less than 0.02 grey levels, or by less than a fiftieth of the median. ``asked``
     are the steps [T] between the requested motion codes: a frame that was asked to stay, by less than a tenth of
     the median step, is not frozen.
     """
-    changes = np.array(list(change))
+    changes = np.array(change)
     still = changes < max(0.02, 0.02 * float(np.median(changes)) if len(changes) else 0.0)
     still[:1] = False
     if asked is not None:

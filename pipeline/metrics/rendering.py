@@ -17,7 +17,6 @@ from pipeline.config import RunSettings
 from pipeline.errors import ItemError
 from pipeline.inputs.fetch import LocalInput, fetched
 from pipeline.ledger import Record
-from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader
 from pipeline.metrics.against_driver import DriverMeter
 from pipeline.metrics.catalogue import Values
@@ -27,6 +26,7 @@ from pipeline.metrics.experts import measuring_device, named_experts
 from pipeline.metrics.face_mesh import landmark_trackers
 from pipeline.metrics.item import Asked, FrameMeter, Inspect, ItemMeter, Origin, Source
 from pipeline.metrics.landmarks import LandmarkMeter
+from pipeline.metrics.listening import sounds
 from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.regions import FRAMED_FACE, Box
@@ -174,12 +174,11 @@ class Watch:
         store.put_bytes(f"metrics/{key}.parquet", curves_parquet(self._meter.curves()))
 
     def _finished(self, meter: ItemMeter, video: Path, sound: Path | None) -> Values:
-        recording = heard = None
         if sound is not None:
             seconds = meter.asked.frames / meter.asked.fps
-            recording = self._media.mono_16k(sound, seconds)
-            heard = decode_mono_16k(video, self._settings.limits)
-        return meter.finish(video, recording, heard)
+            with sounds(self._media, self._settings.limits, sound, seconds, video) as (recording, heard):
+                meter.listen(recording, heard)
+        return meter.finish(video)
 
 
 def curves_parquet(curves: Mapping[str, np.ndarray]) -> bytes:

@@ -25,30 +25,45 @@ class Preserved:
     level_db: float
 
 
-def preserved(recording: np.ndarray, heard: np.ndarray) -> Preserved | None:
-    """Compare two waveforms [N], [M] at 16 kHz that begin together; None for a silent recording.
+class SoundComparison:
+    """Compares two waveforms at 16 kHz that begin together, in pieces, as far as the recording goes.
 
-    As far as ``recording`` goes; what ``heard`` lacks at its end is silence. Pearson's correlation of every quarter
-    of a second of the recording that is no more than 30 dB below its loudest; the last
-    one may be half as long again.
+    Pearson's correlation of every quarter of a second of the recording that is no more than 30 dB below its loudest;
+    the last one may be half as long again.
     """
-    count = max(round(len(recording) / _PIECE), 1)
-    bounds = [(k * _PIECE, (k + 1) * _PIECE if k < count - 1 else len(recording)) for k in range(count)]
 
-    def piece(waveform: np.ndarray, start: int, end: int) -> np.ndarray:
-        """In double precision, which an hour has no room for as a whole."""
-        there = waveform[start:end].astype(np.float64)
-        return np.pad(there, (0, end - start - len(there)))
+    def __init__(self) -> None:
+        self._recording = self._heard = np.zeros(0)
+        self._quarters: list[tuple[int, float, float, float]] = []
+        """Of each: samples, both levels and the correlation."""
 
-    levels = [_level(piece(recording, *bound)) for bound in bounds]
-    if max(levels) < _SILENT:
-        return None
-    loud = [bound for bound, level in zip(bounds, levels, strict=True) if level >= _AUDIBLE * max(levels)]
-    worst = min(correlation(piece(recording, *bound), piece(heard, *bound)) for bound in loud)
-    lengths = [end - start for start, end in bounds]
-    ours = np.average(np.square(levels), weights=lengths)
-    theirs = np.average([_level(piece(heard, *bound)) ** 2 for bound in bounds], weights=lengths)
-    return Preserved(worst, float(10 * np.log10(max(theirs / ours, 1e-12))))
+    def add(self, recording: np.ndarray, heard: np.ndarray) -> None:
+        """The next samples of both, float [n] and [m]. What ``heard`` lacks is silence, what it has beyond is left."""
+        missing = max(len(recording) - len(heard), 0)
+        heard = np.pad(heard[: len(recording)], (0, missing))
+        self._recording = np.concatenate([self._recording, recording.astype(np.float64)])
+        self._heard = np.concatenate([self._heard, heard.astype(np.float64)])
+        # The last quarter takes what is left, so that one stays back until it is known not to be the last.
+        while len(self._recording) >= 3 * _PIECE / 2:
+            self._compare(_PIECE)
+
+    def result(self) -> Preserved | None:
+        """None for a silent recording. Nothing can be added afterwards."""
+        if len(self._recording):
+            self._compare(len(self._recording))
+        if not self._quarters:
+            return None
+        samples, ours, theirs, correlations = np.array(self._quarters).T
+        if ours.max() < _SILENT:
+            return None
+        power, kept = (np.average(np.square(levels), weights=samples) for levels in (ours, theirs))
+        worst = correlations[ours >= _AUDIBLE * ours.max()].min()
+        return Preserved(float(worst), float(10 * np.log10(max(kept / power, 1e-12))))
+
+    def _compare(self, samples: int) -> None:
+        recording, heard = self._recording[:samples], self._heard[:samples]
+        self._quarters.append((samples, _level(recording), _level(heard), correlation(recording, heard)))
+        self._recording, self._heard = self._recording[samples:], self._heard[samples:]
 
 
 def _level(samples: np.ndarray) -> float:

@@ -54,41 +54,69 @@ class Speech:
     found_by: Literal["energy", "silero"]
 
     @classmethod
-    def of(cls, waveform: np.ndarray, frames: int, fps: int, pieces: np.ndarray | None = None) -> Speech:
-        """``waveform`` float [N] at 16 kHz; what is missing at its end is silence.
+    def of(cls, energy: np.ndarray, fps: int, pieces: np.ndarray | None = None) -> Speech:
+        """Of a recording's `BandEnergies` [T, 8].
 
         ``pieces`` int [n, 2] are the samples with speech (`pipeline.metrics.voice`); None goes by the level.
         """
-        energy = band_energies(waveform, frames, fps)
+        frames = len(energy)
         level = 10 * np.log10(energy.sum(1) + 1e-12)
         speaking = _speaking(level) if pieces is None else _covered(_middles(frames, fps), pieces)
         settled = ~_spread(speaking, _SETTLED_FRAMES)
         return cls(level, speaking, settled, expected_opening(energy), "energy" if pieces is None else "silero")
 
 
-def band_energies(waveform: np.ndarray, frames: int, fps: int) -> np.ndarray:
-    """float [T, 8]: energy around the middle of each frame in 8 bands (mel scale, 100 to 7000 Hz).
+class BandEnergies:
+    """Energy around the middle of each frame in 8 bands (mel scale, 100 to 7000 Hz), of a recording in pieces.
 
     Scaled so that the bands of a full-scale sine sum up to about 1.
     """
-    middles = _middles(frames, fps)
-    padded = np.pad(waveform.astype(np.float64), (_WINDOW // 2, _WINDOW // 2))
-    missing = max(int(middles[-1]) + _WINDOW - len(padded), 0) if frames else 0
-    padded = np.pad(padded, (0, missing))
-    hann = np.hanning(_WINDOW)
-    cut = padded[middles[:, None] + np.arange(_WINDOW)] * hann
-    power = np.square(np.abs(np.fft.rfft(cut))) * (4 / np.square(hann.sum()))
-    energies: np.ndarray = power @ _filters().T
-    return energies
+
+    def __init__(self, frames: int, fps: int) -> None:
+        # A window begins half its length before the middle of its frame.
+        self._starts = _middles(frames, fps)
+        self._held = np.zeros(_WINDOW // 2)
+        self._first = 0
+        """Where in the recording, led in by half a window of silence, ``_held`` begins."""
+        self._found: list[np.ndarray] = []
+        self._done = 0
+
+    def add(self, samples: np.ndarray) -> None:
+        """The next samples, float [n] at 16 kHz."""
+        self._held = np.concatenate([self._held, samples.astype(np.float64)])
+        last = self._first + len(self._held) - _WINDOW
+        self._take(int(np.searchsorted(self._starts, last, "right")))
+
+    def values(self) -> np.ndarray:
+        """float [T, 8], once all is there: what is missing at the recording's end is silence."""
+        if self._done < len(self._starts):
+            # For frames whose windows begin in what is there; those beyond hear nothing.
+            self._held = np.pad(self._held, (0, _WINDOW))
+            self._take(int(np.searchsorted(self._starts, self._first + len(self._held) - _WINDOW, "right")))
+        beyond = np.zeros((len(self._starts) - self._done, _BANDS))
+        return np.concatenate([*self._found, beyond])
+
+    def _take(self, end: int) -> None:
+        """Frames up to ``end``, whose windows lie in what is held; what no later one needs is let go."""
+        starts = self._starts[self._done : end] - self._first
+        if len(starts):
+            hann = np.hanning(_WINDOW)
+            cut = self._held[starts[:, None] + np.arange(_WINDOW)] * hann
+            power = np.square(np.abs(np.fft.rfft(cut))) * (4 / np.square(hann.sum()))
+            self._found.append(power @ _filters().T)
+            self._done = end
+        needed = int(self._starts[self._done]) if self._done < len(self._starts) else self._first + len(self._held)
+        drop = min(max(needed - self._first, 0), len(self._held))
+        self._held, self._first = self._held[drop:].copy(), self._first + drop
 
 
 def expected_opening(energy: np.ndarray) -> np.ndarray:
-    """float [T]: a linear read-out of `band_energies` of a frame and its two neighbours."""
+    """float [T]: a linear read-out of `BandEnergies` of a frame and its two neighbours."""
     if not len(energy) or not energy.any():
         return np.zeros(len(energy))
-    logs = np.log10(energy / energy.sum(1).max() + _FLOOR)
-    before, after = np.vstack([logs[:1], logs[:-1]]), np.vstack([logs[1:], logs[-1:]])
-    opening: np.ndarray = before @ _OPENING[0] + logs @ _OPENING[1] + after @ _OPENING[2]
+    said = np.log10(energy / energy.sum(1).max() + _FLOOR) @ _OPENING.T
+    said = np.pad(said, ((1, 1), (0, 0)), mode="edge")
+    opening: np.ndarray = said[:-2, 0] + said[1:-1, 1] + said[2:, 2]
     return opening
 
 

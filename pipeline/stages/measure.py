@@ -11,11 +11,11 @@ from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ItemError
 from pipeline.inputs.fetch import LocalInput, fetched, file_sha256
 from pipeline.ledger import Ledger, Record
-from pipeline.media.audio import decode_mono_16k
 from pipeline.media.reader import MediaReader
 from pipeline.media.stored import stored_frames
 from pipeline.metrics.catalogue import Values
 from pipeline.metrics.item import ItemMeter, Source
+from pipeline.metrics.listening import sounds
 from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.rendering import UNMEASURED, RenderMetrics, curves_parquet
 from pipeline.metrics.verdict import judged
@@ -84,12 +84,11 @@ class MeasureStage(Stage[MeasureTask]):
                     meter.add(batch)
             if meter is None:
                 raise _changed(record.id, "has no pictures")
-            recording = None
             if sound is not None:
-                with suppress(ItemError):
-                    recording = self.media.mono_16k(sound.path, frames / self.info.fps)
-        heard = None if recording is None else decode_mono_16k(path, self.settings.limits)
-        values = meter.finish(path, recording, heard)
+                seconds = frames / self.info.fps
+                with sounds(self.media, self.settings.limits, sound.path, seconds, path) as (recording, heard):
+                    meter.listen(recording, heard)
+        values = meter.finish(path)
         if source is None:
             # The first frame has stood in for the portrait, which these compare with.
             values |= {"brightness_shift": None, "sharpness_ratio": None, "portrait_distance": None}

@@ -46,7 +46,8 @@ def measured(clip: Clip, frames: np.ndarray, heard: np.ndarray) -> Values:
             video, width=size, height=size, settings=settings, limits=InputLimits(), audio=sound
         ) as writer:
             writer.write(frames)
-        return meter.finish(video, clip.sound, decode_mono_16k(video, InputLimits()))
+        meter.listen([clip.sound], [decode_mono_16k(video, InputLimits())])
+        return meter.finish(video)
 
 
 Spoilt = tuple[Clip, np.ndarray, np.ndarray]

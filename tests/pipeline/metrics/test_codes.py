@@ -25,6 +25,14 @@ def test_steps_are_distances_and_begin_with_none() -> None:
     assert steps(np.zeros((0, 4))).tolist() == []
 
 
+def test_long_clips_are_taken_in_blocks_that_show_nowhere() -> None:
+    walk = np.random.default_rng(1).normal(size=(9000, 3)).cumsum(axis=0).astype(np.float32)
+    exact = walk.astype(np.float64)
+    np.testing.assert_allclose(steps(walk)[1:], np.linalg.norm(np.diff(exact, axis=0), axis=1))
+    bent = np.sqrt(np.square(np.diff(exact, 2, axis=0)).mean() / exact.var(axis=0).mean())
+    assert jitter(walk) == pytest.approx(bent)
+
+
 def test_a_jump_at_a_seam_shows_and_one_elsewhere_does_not() -> None:
     even = np.ones(150)
     even[0] = 0

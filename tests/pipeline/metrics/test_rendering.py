@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.ledger import Ledger, Record, results_row
 from pipeline.media.verify import measure_video
-from pipeline.metrics import item
+from pipeline.metrics import voice
 from pipeline.metrics.catalogue import METRICS
 from pipeline.stages import render
 from pipeline.storage import Store
@@ -35,7 +35,7 @@ def test_a_sound_item_is_measured_and_passes_its_gates(
     tmp_path: Path, walker: Walker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its sound is tones, which only the level takes for speech.
-    monkeypatch.setattr(item, "speech_pieces", lambda waveform: None)
+    monkeypatch.setattr(voice, "installed", lambda: False)
     unlike_people = ("mouth_silence_ratio", "lip_correlation", "lip_lag_frames", "portrait_distance")
     record = made(tmp_path, gates={name: {"action": "off"} for name in unlike_people})
     assert (record.status, record.flags) == ("ok", [])
@@ -56,7 +56,9 @@ def test_a_sound_item_is_measured_and_passes_its_gates(
 
 
 def test_a_detector_of_speech_is_listened_to(tmp_path: Path, walker: Walker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item, "speech_pieces", lambda waveform: np.array([[0, len(waveform) // 4]]))
+    heard: list[int] = []
+    monkeypatch.setattr(voice.VoiceDetector, "add", lambda detector, samples: heard.append(len(samples)))
+    monkeypatch.setattr(voice.VoiceDetector, "pieces", lambda detector: np.array([[0, sum(heard) // 4]]))
     metrics = made(tmp_path).metrics
     assert metrics["speech_from"] == "silero"
     assert metrics["speech_share"] == pytest.approx(0.25, abs=0.02)

@@ -11,7 +11,7 @@ from pipeline.config import InputLimits, VideoSettings
 from pipeline.media.audio import decode_mono_16k
 from pipeline.media.encode import VideoWriter
 from pipeline.media.wav import write_wav
-from pipeline.metrics.sound import end_gap_s, preserved
+from pipeline.metrics.sound import Preserved, SoundComparison, end_gap_s
 from tests.media_files import grey_frame
 
 RATE = 16_000
@@ -22,6 +22,14 @@ def voice(seconds: float, seed: int = 0) -> np.ndarray:
     t = np.arange(int(seconds * RATE)) / RATE
     loud = 0.5 + 0.5 * np.sin(2 * np.pi * (0.7 + rng.uniform()) * t)
     return (0.2 * loud * sum(np.sin(2 * np.pi * h * t + rng.uniform(0, 6)) for h in (140, 420, 1300))).astype("f4")
+
+
+def preserved(recording: np.ndarray, heard: np.ndarray, piece: int | None = None) -> Preserved | None:
+    comparison = SoundComparison()
+    size = piece or max(len(recording), 1)
+    for start in range(0, len(recording), size):
+        comparison.add(recording[start : start + size], heard[start : start + size])
+    return comparison.result()
 
 
 def test_the_same_sound_is_kept_and_its_level_told() -> None:
@@ -44,6 +52,17 @@ def test_the_worst_piece_tells_of_other_sound(spoilt: str) -> None:
     found = preserved(sound, heard)
     assert found is not None
     assert found.correlation < 0.8
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.6, 4.0, 3.63])
+@pytest.mark.parametrize("piece", [1000, 4000, 17_000])
+def test_the_comparison_doesnt_depend_on_the_pieces_that_sound_comes_in(seconds: float, piece: int) -> None:
+    sound = voice(seconds)
+    heard = (sound + voice(seconds, 1) / 4)[: int(0.9 * len(sound))]
+    found, whole = preserved(sound, heard, piece), preserved(sound, heard)
+    assert found is not None and whole is not None
+    assert found == whole
+    assert found.correlation < 0.98
 
 
 def test_silence_and_nothing_can_not_be_compared() -> None:

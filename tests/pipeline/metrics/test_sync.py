@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.metrics.speech import SAMPLE_RATE, Speech, band_energies
+from pipeline.metrics.speech import SAMPLE_RATE, BandEnergies, Speech
 from pipeline.metrics.sync import silence_ratio, synchrony
 
 
@@ -40,6 +40,13 @@ def test_a_short_clip_is_compared_as_far_as_it_goes() -> None:
     assert abs(far.lag) <= 7 and far.correlation < 0.6
 
 
+def band_energies(waveform: np.ndarray, frames: int, pieces: int = 1) -> np.ndarray:
+    energies = BandEnergies(frames, 25)
+    for samples in np.array_split(waveform, pieces):
+        energies.add(samples)
+    return energies.values()
+
+
 def bursts(seconds: float, period_s: float) -> np.ndarray:
     """A voice-like tone that is on in the first half of every period."""
     t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
@@ -48,7 +55,7 @@ def bursts(seconds: float, period_s: float) -> np.ndarray:
 
 
 def test_speech_and_silence_are_told_apart() -> None:
-    speech = Speech.of(bursts(8, 4), 200, 25)
+    speech = Speech.of(band_energies(bursts(8, 4), 200), 25)
     expected = np.arange(200) % 100 < 50
     assert (speech.speaking == expected).mean() > 0.97
     assert speech.silent[65:85].all()
@@ -60,7 +67,7 @@ def test_speech_and_silence_are_told_apart() -> None:
 
 def test_energy_lies_in_the_band_of_the_tone_and_on_its_frame() -> None:
     t = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
-    energy = band_energies(np.sin(2 * np.pi * 1000 * t) * (t >= 1), 60, 25)
+    energy = band_energies(np.sin(2 * np.pi * 1000 * t) * (t >= 1), 60)
     assert energy.shape == (60, 8)
     assert energy[:24].max() < 1e-3, "before the tone"
     assert energy[30].sum() == pytest.approx(energy[40].sum(), rel=0.01)
@@ -68,12 +75,21 @@ def test_energy_lies_in_the_band_of_the_tone_and_on_its_frame() -> None:
     assert energy[51:].max() < 1e-3, "beyond the recording's end"
 
 
+@pytest.mark.parametrize("pieces", [3, 70, 6000])
+@pytest.mark.parametrize("frames", [0, 40, 50, 80])
+def test_energies_dont_depend_on_the_pieces_that_a_recording_comes_in(pieces: int, frames: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * SAMPLE_RATE + 7)
+    whole = band_energies(noise, frames)
+    assert whole.shape == (frames, 8)
+    np.testing.assert_allclose(band_energies(noise, frames, pieces), whole, rtol=1e-12)
+
+
 def test_a_recording_without_silence_or_without_sound() -> None:
     rng = np.random.default_rng(0)
-    noise = Speech.of(rng.normal(0, 0.1, 4 * SAMPLE_RATE), 100, 25)
+    noise = Speech.of(band_energies(rng.normal(0, 0.1, 4 * SAMPLE_RATE), 100), 25)
     assert noise.speaking.all()
     assert not noise.silent.any()
-    nothing = Speech.of(np.zeros(4 * SAMPLE_RATE), 100, 25)
+    nothing = Speech.of(band_energies(np.zeros(4 * SAMPLE_RATE), 100), 25)
     assert not nothing.speaking.any()
     assert np.ptp(nothing.opening) == 0
 
@@ -88,10 +104,10 @@ def test_motion_in_silence_by_that_in_speech() -> None:
 
 def test_speech_is_where_a_detector_has_heard_it() -> None:
     pieces = np.array([[0, SAMPLE_RATE], [3 * SAMPLE_RATE, 4 * SAMPLE_RATE]])
-    speech = Speech.of(bursts(8, 4), 200, 25, pieces)
+    speech = Speech.of(band_energies(bursts(8, 4), 200), 25, pieces)
     assert speech.found_by == "silero"
     assert np.flatnonzero(speech.speaking).tolist() == [*range(25), *range(75, 100)]
     assert np.flatnonzero(speech.silent).tolist() == [*range(33, 67), *range(108, 200)]
-    unheard = Speech.of(bursts(8, 4), 200, 25, pieces[:0])
+    unheard = Speech.of(band_energies(bursts(8, 4), 200), 25, pieces[:0])
     assert not unheard.speaking.any()
     assert unheard.silent.all()
