@@ -14,10 +14,11 @@ from manifests.reader import single_row
 from pipeline.accounting.estimate import estimate
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.execute import in_process, on_ray
+from pipeline.execute import in_process
 from pipeline.interrupts import interruptible
 from pipeline.ledger import Ledger
 from pipeline.metrics.again import MeasureSummary, last_settings, measure_again
+from pipeline.on_ray import on_ray
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import RunProgress
 from pipeline.records.index import RecordIndex

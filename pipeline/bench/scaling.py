@@ -14,8 +14,9 @@ from threading import Lock
 
 from imtalker.engine.bench.measure import Measurement
 from pipeline.config import RenderResources, Resources, RunSettings
-from pipeline.execute import Context, OnRay
+from pipeline.execute import Context
 from pipeline.machines.cluster import connected
+from pipeline.on_ray import OnRay
 from pipeline.stages.base import Stage
 from pipeline.talker import TalkerInfo, info
 from pipeline.tasks import AssetTask

@@ -24,8 +24,9 @@ from pipeline.bench.material import rows
 from pipeline.bench.options import BenchOptions
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
-from pipeline.execute import Beside, Context, Executor, in_process, on_ray
+from pipeline.execute import Beside, Context, Executor, in_process
 from pipeline.machines.resources import PHASES, Placement
+from pipeline.on_ray import on_ray
 from pipeline.progress import RunProgress
 from pipeline.run import load_manifest, prepare, run
 from pipeline.stages.base import Stage

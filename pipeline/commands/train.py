@@ -178,7 +178,7 @@ def train_features(
     """Make the generator's data from videos: motion codes and audio features. Run it again to make what is missing."""
     from functools import partial
 
-    from pipeline.execute import on_ray
+    from pipeline.on_ray import on_ray
     from pipeline.progress import RunProgress, stderr_console
     from pipeline.run import prepare
     from pipeline.training.features import feature_settings, make_features

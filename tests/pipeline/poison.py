@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.config import InputLimits, RunSettings
-from pipeline.execute import Context, Executor, on_ray
+from pipeline.execute import Context, Executor
+from pipeline.on_ray import on_ray
 from pipeline.stages.render import RenderStage
 from pipeline.tasks import ItemTask
 from tests import faulty_decoder

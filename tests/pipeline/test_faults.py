@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.execute import Context, Executor, in_process, on_ray
+from pipeline.execute import Context, Executor, in_process
 from pipeline.item.explain import explain, explanation_text
 from pipeline.media import sandbox
 from pipeline.media.sandbox import shared_sandbox
+from pipeline.on_ray import on_ray
 from pipeline.summary import RunSummary
 from tests.faults import TROUBLES, Faults, all_faults, endless_stream, faulty_settings, with_faults
 from tests.faulty_store import faulty_store

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import pytest
 
 from pipeline.config import RunSettings
-from pipeline.execute import Context, Executor, in_process, on_ray
+from pipeline.execute import Context, Executor, in_process
 from pipeline.machines.cluster import connected
+from pipeline.on_ray import on_ray
 from pipeline.stages.base import Stage
 from pipeline.stages.render import RenderStage
 from pipeline.storage import Store

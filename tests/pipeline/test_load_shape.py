@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from pipeline.config import RunSettings
-from pipeline.execute import Context, Executor, in_process, on_ray
+from pipeline.execute import Context, Executor, in_process
 from pipeline.ledger import Ledger, Record
 from pipeline.machines.cluster import connected
 from pipeline.machines.resources import Placement
+from pipeline.on_ray import on_ray
 from pipeline.stages.base import Stage
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.motion import MotionStage
@@ -194,7 +195,7 @@ def on_ray_without_networks(context: Context) -> Iterator[Executor]:
 
 @pytest.mark.long
 def test_the_driver_hardly_grows_with_the_items_that_come_back_from_ray(tmp_path: Path) -> None:
-    """Ray keeps books of what ran, 14 KB an item; a result that stayed would be as much again."""
+    """Ray keeps books of what its actors did, 14 KB an item; a result that stayed would be as much again."""
     items, held = 3000, list[int]()
     manifest = cross(tmp_path, 1, 1)
     (row,) = pq.read_table(manifest).to_pylist()
@@ -204,7 +205,8 @@ def test_the_driver_hardly_grows_with_the_items_that_come_back_from_ray(tmp_path
     def watch() -> None:
         records = tmp_path / "out" / "items"
         while not finished.wait(1.0):
-            if records.is_dir() and sum(1 for _ in records.iterdir()) > items // 6:
+            # Not what the table of results needs at the end.
+            if records.is_dir() and items // 6 < sum(1 for _ in records.iterdir()) < items:
                 held.append(driver.memory_info().rss)
 
     watcher = threading.Thread(target=watch)

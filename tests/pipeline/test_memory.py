@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from pipeline.config import RunSettings
-from pipeline.execute import Context, Executor, on_ray
+from pipeline.execute import Context, Executor
 from pipeline.ledger import Ledger
 from pipeline.machines.cluster import connected
+from pipeline.on_ray import on_ray
 from pipeline.parts import gathered, split
 from pipeline.run import prepare
 from pipeline.stages.join import JoinStage

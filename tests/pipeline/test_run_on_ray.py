@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -14,13 +15,15 @@ from typing import Any
 
 import pytest
 import ray
+from ray.data.block import BlockStats
 
 from pipeline.config import RenderResources, Resources, RunSettings, VideoSettings
 from pipeline.errors import CannotRun
-from pipeline.execute import Context, OnRay, in_process, on_ray
+from pipeline.execute import Context, in_process
 from pipeline.locks.cell import open_cell
 from pipeline.locks.lease import KEY, Lease
 from pipeline.machines.cluster import connected
+from pipeline.on_ray import OnRay, on_ray
 from pipeline.provenance.verify import verify
 from pipeline.run import prepare
 from pipeline.stages.base import Stage
@@ -151,6 +154,45 @@ def test_a_renderer_on_a_gpu_has_several_items_in_hand(tmp_path: Path) -> None:
     executor = OnRay(Context(TINY.model_copy(update={"resources": resources}), prepare(TINY), str(tmp_path)))
     tasks = [AssetTask(key=str(i), kind="portrait", uri="") for i in range(2)]
     assert [task.error for task in executor.run(tasks, [MeetingStage])] == [None, None]
+
+
+class NothingStage(Stage[AssetTask]):
+    """Tells who had the task."""
+
+    name = "render"
+    task_type = AssetTask
+
+    def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int, encoders: int) -> None:
+        super().__init__(settings, info, output, threads)
+
+    def process(self, task: AssetTask) -> None:
+        pass
+
+
+def test_actors_are_started_anew_after_so_many_items_and_rays_books_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.on_ray._ITEMS_PER_ACTOR", 4)
+    resources = Resources(render=RenderResources(actors=1, num_gpus=0, encoders=1))
+    executor = OnRay(Context(TINY.model_copy(update={"resources": resources}), prepare(TINY), str(tmp_path)))
+    tasks = [AssetTask(key=str(i), kind="portrait", uri="") for i in range(13)]
+    came: list[AssetTask] = []
+    books: list[int] = []
+    for task in executor.run(tasks, [NothingStage]):
+        came.append(task)
+        books.append(rays_books())
+    rounds = [came[start : start + 4] for start in range(0, 13, 4)]
+    assert [{int(task.key) for task in some} for some in rounds] == [{*range(4)}, {*range(4, 8)}, {*range(8, 12)}, {12}]
+    actors = [{task.workers["render"].pid for task in some} for some in rounds]
+    assert [len(pids) for pids in actors] == [1] * 4
+    assert len(set.union(*actors)) == 4
+    assert max(books) <= 16, "those of four tasks before and after the stage, and of the four before them; all are 26"
+
+
+def rays_books() -> int:
+    """Blocks that Ray Data remembers in this process."""
+    gc.collect()
+    return sum(isinstance(thing, BlockStats) for thing in gc.get_objects())
 
 
 def test_nvenc_where_there_is_none_stops_the_run_in_one_line(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.accounting.telemetry import NoTelemetry, open_telemetry
-from pipeline.execute import on_ray
 from pipeline.machines.cluster import connected
+from pipeline.on_ray import on_ray
 from tests.pipeline.test_run import AUDIO_ROW
 from tests.ray_machines import free_port
 from tests.runs import demo, run_manifest, write_manifest
