@@ -247,7 +247,7 @@ def manifest_validate(
 ) -> None:
     """Check a manifest: columns, ids, whether inputs are there and can be opened, and how long it all is."""
     from pipeline.inputs.validate import validate_manifest
-    from pipeline.ledger import RESULTS_SCHEMA
+    from pipeline.records.row import RESULTS_SCHEMA
 
     report = validate_manifest(manifest, settings_of(config), probe_media=probe, results_columns=RESULTS_SCHEMA.names)
     typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else report.text())

@@ -18,7 +18,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord, Retry
 from pipeline.execute import Context, Executor, lost, through
 from pipeline.forecast import announced
-from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, now
+from pipeline.ledger import Ledger, Record, now
 from pipeline.locks.claims import Claims
 from pipeline.locks.lease import Lease, leased
 from pipeline.metrics.experts import given_weights
@@ -29,6 +29,7 @@ from pipeline.provenance.certificate import OWN, Signing, signing
 from pipeline.provenance.manifest import check
 from pipeline.records.compaction import Compactor
 from pipeline.records.index import MANY_LOOSE, RecordIndex
+from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.reuse.cache import Cache
 from pipeline.reuse.copies import Copies
 from pipeline.stages.crop import CropStage

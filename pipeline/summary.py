@@ -26,11 +26,12 @@ from pipeline.accounting.timeline import Timeline, timeline
 from pipeline.accounting.usage import RENDER, Share, Usage, shares, total, used
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
-from pipeline.ledger import Record, now, results_row, skipped_row
+from pipeline.ledger import Record, now
 from pipeline.machines.resources import Placement, reserved
 from pipeline.plan import Plan
 from pipeline.records.index import RecordIndex
 from pipeline.records.results import ScatteredRows, beside, write_results
+from pipeline.records.row import results_row, skipped_row
 from pipeline.reuse.cache import CacheSummary
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo

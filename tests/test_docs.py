@@ -33,9 +33,10 @@ from pipeline.config import (
     VideoSettings,
 )
 from pipeline.errors import ErrorKind
-from pipeline.ledger import RESULTS_SCHEMA, Record
+from pipeline.ledger import Record
 from pipeline.metrics.catalogue import METRICS
 from pipeline.metrics.gates import DEFAULTS
+from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.training.audio import AudioSettings
 from pipeline.training.settings import (
     AvatarSettings,

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from manifests import ids
 from pipeline.errors import CannotRun
 from pipeline.item.reproduce import reproduce
-from pipeline.ledger import RESULTS_SCHEMA, STAGES, Record, clock_time
+from pipeline.ledger import STAGES, Record, clock_time
+from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.storage import Store
 
 _URIS = ("image", "audio", "driver")

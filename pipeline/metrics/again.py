@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun
 from pipeline.execute import Context, Executor, lost, through
-from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.ledger import Ledger, Record
 from pipeline.locks.claims import Claims
 from pipeline.locks.lease import Lease, leased
 from pipeline.metrics import face_mesh
@@ -28,6 +28,7 @@ from pipeline.metrics.verdict import judged
 from pipeline.progress import RunProgress
 from pipeline.records.index import RecordIndex
 from pipeline.records.results import write_results
+from pipeline.records.row import RESULTS_SCHEMA, results_row
 from pipeline.stages.measure import MeasureStage, MeasureTask
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo

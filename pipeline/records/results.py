@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.ledger import RESULTS_SCHEMA
+from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.storage import Store
 
 _PLACE = "place"

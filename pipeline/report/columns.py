@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ledger import RESULTS_SCHEMA, STAGES
+from pipeline.ledger import STAGES
 from pipeline.metrics.catalogue import BY_NAME
+from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.report.source import Source
 
 Group = Literal["quality", "files", "speed", "yours"]

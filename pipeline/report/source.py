@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import CannotRun
 from pipeline.inputs.fetch import redacted
-from pipeline.ledger import RESULTS_SCHEMA, results_row
 from pipeline.records.index import RecordIndex
+from pipeline.records.row import RESULTS_SCHEMA, results_row
 from pipeline.storage import Store
 
 _UNREAD = frozenset({"settings", "sha256", "fingerprint"})

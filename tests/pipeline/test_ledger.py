@@ -12,9 +12,10 @@ from pipeline.accounting.price import Price
 from pipeline.accounting.usage import Share
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
-from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.ledger import Ledger, Record
 from pipeline.metrics.catalogue import METRICS
 from pipeline.records.index import RecordIndex
+from pipeline.records.row import RESULTS_SCHEMA, results_row
 from pipeline.status import read_status
 from pipeline.storage import Store
 from pipeline.talker import TalkerInfo

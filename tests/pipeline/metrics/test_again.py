@@ -18,7 +18,7 @@ from imtalker.files import file_sha256
 from pipeline.config import RunSettings
 from pipeline.errors import CannotRun, ErrorRecord
 from pipeline.execute import in_process
-from pipeline.ledger import RESULTS_SCHEMA, Ledger, Record, results_row
+from pipeline.ledger import Ledger, Record
 from pipeline.metrics import face_mesh, rendering
 from pipeline.metrics.again import MeasureSummary, last_settings, measure_again
 from pipeline.metrics.arcface import IResNet
@@ -26,6 +26,7 @@ from pipeline.metrics.landmarks import Trackers
 from pipeline.metrics.lse import expert
 from pipeline.metrics.syncnet import SyncNet
 from pipeline.progress import RunProgress
+from pipeline.records.row import RESULTS_SCHEMA, results_row
 from pipeline.stages import measure, render
 from pipeline.storage import Store
 from tests.pipeline.metrics.faces import MadeUp, face

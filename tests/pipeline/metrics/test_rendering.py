@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.ledger import Ledger, Record, results_row
+from pipeline.ledger import Ledger, Record
 from pipeline.media.verify import measure_video
 from pipeline.metrics import voice
 from pipeline.metrics.catalogue import METRICS
+from pipeline.records.row import results_row
 from pipeline.stages import render
 from pipeline.storage import Store
 from pipeline.talker import Arrays

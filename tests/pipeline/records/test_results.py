@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.ledger import RESULTS_SCHEMA, results_row, skipped_row
 from pipeline.records import results
 from pipeline.records.results import ScatteredRows, beside, write_results
+from pipeline.records.row import RESULTS_SCHEMA, results_row, skipped_row
 from pipeline.storage import Store
 from tests.pipeline.test_ledger import failed, ok
 

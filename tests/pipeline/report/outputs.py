@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.ledger import RESULTS_SCHEMA, Record
+from pipeline.ledger import Record
+from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.report.source import Source, read_source
 from pipeline.tasks import Worker
 from tests.media_files import write_video
