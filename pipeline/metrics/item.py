@@ -107,8 +107,7 @@ class ItemMeter:
     def listen(self, recording: Pieces, heard: Pieces) -> None:
         """Once all frames are there: the sound that the item was given, as far as its frames go, and the video's."""
         started = time.perf_counter()
-        wanted = bool(self.beside)
-        self._heard = listen(recording, heard, len(self.pixels), self.asked.fps, with_beginning=wanted)
+        self._heard = listen(recording, heard, len(self.pixels), self.asked.fps, with_beginning=bool(self.beside))
         self.seconds += time.perf_counter() - started
 
     def finish(self, path: Path) -> Values:
