@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import InputLimits
-from pipeline.media.audio import mono_16k_pieces
-from pipeline.media.reader import MediaReader
 from pipeline.metrics import voice
+from pipeline.metrics.lse import FPS, MOST_FRAMES
 from pipeline.metrics.sound import Preserved, SoundComparison
 from pipeline.metrics.speech import SAMPLE_RATE, BandEnergies, Speech
 
-BEGINNING_S = 301
-"""So much of the recording is kept for networks, which judge no more than five minutes."""
+BEGINNING_S = MOST_FRAMES // FPS + 1
+"""So much of the recording is kept for SyncNet, which judges no more."""
 
 Pieces = Iterable[np.ndarray]
 """A waveform at 16 kHz, float [n] each; of two that are compared, all pieces but the last are as long."""
@@ -36,18 +32,6 @@ class Heard:
     speech: Speech
     kept: Preserved | None
     beginning: np.ndarray
-
-
-@contextmanager
-def sounds(
-    media: MediaReader, limits: InputLimits, recording: Path, seconds: float, video: Path
-) -> Iterator[tuple[Pieces, Pieces]]:
-    """The recording's first seconds and the video's sound, decoded as they are asked for: that raises `InputError`."""
-    with (
-        closing(media.mono_16k_pieces(recording, seconds)) as given,
-        closing(mono_16k_pieces(video, limits)) as made,
-    ):
-        yield given, made
 
 
 def listen(recording: Pieces, heard: Pieces, frames: int, fps: int, *, with_beginning: bool) -> Heard:

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import RunSettings
+from pipeline.config import InputLimits, RunSettings
 from pipeline.errors import ItemError
 from pipeline.inputs.fetch import LocalInput, fetched
 from pipeline.ledger import Record
+from pipeline.media.audio import mono_16k_pieces
 from pipeline.media.reader import MediaReader
 from pipeline.metrics.against_driver import DriverMeter
 from pipeline.metrics.catalogue import Values
@@ -26,7 +27,6 @@ from pipeline.metrics.experts import measuring_device, named_experts
 from pipeline.metrics.face_mesh import landmark_trackers
 from pipeline.metrics.item import Asked, FrameMeter, Inspect, ItemMeter, Origin, Source
 from pipeline.metrics.landmarks import LandmarkMeter
-from pipeline.metrics.listening import sounds
 from pipeline.metrics.lse import LseMeter
 from pipeline.metrics.pixels import SourceLook
 from pipeline.metrics.regions import FRAMED_FACE, Box
@@ -175,10 +175,18 @@ class Watch:
 
     def _finished(self, meter: ItemMeter, video: Path, sound: Path | None) -> Values:
         if sound is not None:
-            seconds = meter.asked.frames / meter.asked.fps
-            with sounds(self._media, self._settings.limits, sound, seconds, video) as (recording, heard):
-                meter.listen(recording, heard)
+            hear(meter, sound, video, self._media, self._settings.limits)
         return meter.finish(video)
+
+
+def hear(meter: ItemMeter, sound: Path, video: Path, media: MediaReader, limits: InputLimits) -> None:
+    """Give the meter the file that the video's sound was made from, as far as frames go, and the video's own sound.
+
+    Raises `InputError` where either can't be decoded; the meter has then heard nothing.
+    """
+    seconds = meter.asked.frames / meter.asked.fps
+    with closing(media.mono_16k_pieces(sound, seconds)) as recording, closing(mono_16k_pieces(video, limits)) as heard:
+        meter.listen(recording, heard)
 
 
 def curves_parquet(curves: Mapping[str, np.ndarray]) -> bytes:

@@ -15,9 +15,8 @@ from pipeline.media.reader import MediaReader
 from pipeline.media.stored import stored_frames
 from pipeline.metrics.catalogue import Values
 from pipeline.metrics.item import ItemMeter, Source
-from pipeline.metrics.listening import sounds
 from pipeline.metrics.pixels import SourceLook
-from pipeline.metrics.rendering import UNMEASURED, RenderMetrics, curves_parquet
+from pipeline.metrics.rendering import UNMEASURED, RenderMetrics, curves_parquet, hear
 from pipeline.metrics.verdict import judged
 from pipeline.stages.base import Stage
 from pipeline.talker import Arrays, TalkerInfo, load
@@ -85,9 +84,8 @@ class MeasureStage(Stage[MeasureTask]):
             if meter is None:
                 raise _changed(record.id, "has no pictures")
             if sound is not None:
-                seconds = frames / self.info.fps
-                with sounds(self.media, self.settings.limits, sound.path, seconds, path) as (recording, heard):
-                    meter.listen(recording, heard)
+                with suppress(ItemError):
+                    hear(meter, sound.path, path, self.media, self.settings.limits)
         values = meter.finish(path)
         if source is None:
             # The first frame has stood in for the portrait, which these compare with.
