@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from imtalker.avatars import NEUTRAL, STATE_FIELDS, draw_identity, render
-from imtalker.avatars.identity import World
+from imtalker.avatars.identity import Identity, World
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.avatar_pictures import HELD_OUT_IDENTITIES, draw_states
 from imtalker.training.contact_sheet import contact_sheet
@@ -41,6 +41,8 @@ class RendererScores:
     other_psnr_db: float
     other_ssim: float
     """Another avatar drives; compared with the true picture of the person in the driver's state."""
+    other_identified: float
+    """Share of those pictures in which the head is nearer to the person's than to that of anyone else who is judged."""
     copied_psnr_db: float
     """Of the reference itself, for scale: what a renderer scores that moves nothing."""
     same: dict[str, float]
@@ -70,7 +72,7 @@ def evaluate_renderer(
     size = renderer.config.resolution
     people = [draw_identity(number, world) for number in range(identities)]
     found: dict[str, list[Tensor]] = {name: [] for name in ("truth", "same", "other", "reference")}
-    wanted = []
+    wanted, identified = [], []
     for number, person in enumerate(people):
         values = draw_states(states + 1, torch.Generator().manual_seed(seed * HELD_OUT_IDENTITIES + number))
         own = render(person, values, size, device="cpu").image
@@ -80,6 +82,7 @@ def evaluate_renderer(
         found["same"].append(renderer.render(prepared, renderer.encode_motion(own[1:])))
         found["other"].append(renderer.render(prepared, renderer.encode_motion(other)))
         found["reference"].append(own[:1].expand_as(own[1:]))
+        identified.append(_nearest(found["other"][-1], person, people, values[1:]) == number)
         wanted.append(values[1:])
         report(number + 1, identities)
     pictures = {name: torch.cat(parts) for name, parts in found.items()}
@@ -89,11 +92,24 @@ def evaluate_renderer(
         same_ssim=ssim(pictures["same"], truth).mean().item(),
         other_psnr_db=psnr(pictures["other"], truth).mean().item(),
         other_ssim=ssim(pictures["other"], truth).mean().item(),
+        other_identified=torch.cat(identified).float().mean().item(),
         copied_psnr_db=psnr(pictures["reference"], truth).mean().item(),
         same=correlations(reader(pictures["same"]), true_states),
         other=correlations(reader(pictures["other"]), true_states),
         truth=correlations(reader(truth), true_states),
     )
+
+
+def _nearest(pictures: Tensor, person: Identity, people: list[Identity], states: Tensor) -> Tensor:
+    """Which of ``people``, in the same states and before the same background, each of ``person``'s pictures shows, [B].
+
+    All wear ``person``'s clothes, so that only heads can tell.
+    """
+    shared = ("clothes", "shoulders", "background")
+    worn = {name: value for name, value in vars(person).items() if name.startswith(shared)}
+    size = pictures.shape[-1]
+    line_up = [render(replace(one, **worn), states, size, device="cpu").image for one in people]
+    return torch.stack([(one - pictures).square().mean((1, 2, 3)) for one in line_up]).argmin(0)
 
 
 @torch.inference_mode()

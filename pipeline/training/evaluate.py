@@ -124,6 +124,7 @@ def table_of(pictures: RendererScores, speech: SpeechScores) -> list[Score]:
         Score("own driver: SSIM", pictures.same_ssim, least=0.92),
         Score("another's driver: PSNR (dB)", pictures.other_psnr_db),
         Score("another's driver: SSIM", pictures.other_ssim),
+        Score("another's driver: the portrait's head is the nearest", pictures.other_identified, least=0.95),
         Score("the portrait itself: PSNR (dB)", pictures.copied_psnr_db),
         *(
             Score(f"another's driver: {name} follows", value, least=followed.get(name))
@@ -134,8 +135,8 @@ def table_of(pictures: RendererScores, speech: SpeechScores) -> list[Score]:
         Score("speech: lag of the mouth (frames)", speech.lip_lag, least=-1, most=1),
         Score("speech: the same with another line's truth", speech.wrong_correlation),
         Score("speech: mouth motion in silence, part of speech's", speech.silent_motion, most=0.2),
-        Score("speech: lips of two seeds agree", speech.seeds_lips),
-        Score("speech: heads of two seeds agree", speech.seeds_heads),
+        Score("speech: lips of two seeds agree", speech.seeds_lips, least=0.9),
+        Score("speech: heads of two seeds agree", speech.seeds_heads, most=0.5),
         Score("speech: deviation of yaw (rad)", speech.head_motion),
     ]
 

@@ -66,5 +66,25 @@ def test_a_renderer_that_moves_nothing_scores_what_copies_score(pool: AvatarPool
     assert scores.same_psnr_db == scores.other_psnr_db == scores.copied_psnr_db
     assert scores.same == scores.other
     assert 8 < scores.copied_psnr_db < 25
+    assert scores.other_identified == 1
     with pytest.raises(ValueError, match="identities must lie in"):
         evaluate_renderer(Still(CONFIG), StateReader(64), identities=1)
+
+
+def test_a_renderer_that_shows_the_driver_shows_the_wrong_head() -> None:
+    class Copy(Renderer):
+        """The driver, whoever the portrait shows."""
+
+        def encode_motion(self, image: Tensor) -> Tensor:
+            return image
+
+        def prepare(self, source: Tensor, motion: Tensor | None = None) -> Tensor:  # type: ignore[override]
+            return source
+
+        def render(self, prepared: Tensor, motion: Tensor) -> Tensor:  # type: ignore[override]
+            return motion
+
+    torch.manual_seed(0)
+    scores = evaluate_renderer(Copy(CONFIG).eval(), StateReader(64).eval(), identities=3, states=3, world="narrow")
+    assert scores.same_psnr_db == float("inf")
+    assert scores.other_identified == 0
