@@ -39,6 +39,9 @@ class Stage(ABC, Generic[T]):
     task_type: type[T]
 
     def __init__(self, settings: RunSettings, info: TalkerInfo, output: str, threads: int) -> None:
+        # Of the cells that attention does not look at next to nothing is left, and an x86 takes many times as long for
+        # such numbers. Before the first operation, since torch's threads take it over when they start.
+        torch.set_flush_denormal(True)
         self.settings = settings
         self.info = info
         self.store = Store(output, settings.storage_options, settings.retries)

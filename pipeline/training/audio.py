@@ -13,8 +13,8 @@ from imtalker.checkpoints import CheckpointError
 from imtalker.config import AudioEncoderConfig
 from imtalker.presets import find_preset
 from imtalker.training.audio_run import AudioRun, train_audio
+from imtalker.training.cpu import tune_cpu
 from imtalker.training.loop import Pace, Watch
-from imtalker.training.memory import keep_freed_memory
 from imtalker.training.speech_clips import SpeechClip, speak_clips
 from pipeline.errors import CannotRun
 from pipeline.machines.device import pick_device
@@ -60,7 +60,7 @@ def start_audio(settings: AudioSettings, console: Console) -> None:
     check_record("audio", settings)
     device = pick_device(settings.device)
     if device.type == "cpu":
-        keep_freed_memory()
+        tune_cpu()
     run = AudioRun(
         encoder=settings.config,
         steps=settings.steps,

@@ -19,7 +19,7 @@ from imtalker.checkpoints import CheckpointError
 from imtalker.generator.generator import MotionGenerator
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.avatar_pictures import AvatarPool
-from imtalker.training.memory import keep_freed_memory
+from imtalker.training.cpu import tune_cpu
 from imtalker.training.renderer_evaluation import RendererScores, evaluate_renderer, held_out_sheet
 from imtalker.training.speech_evaluation import SpeechScores, evaluate_speech
 from imtalker.training.state_reader import StateReader, fit_reader
@@ -84,7 +84,7 @@ def judge(settings: EvaluationSettings, progress: RunProgress) -> list[Score]:
 
     Raises CannotRun for weights that can't be used, and where espeak-ng is missing.
     """
-    keep_freed_memory()
+    tune_cpu()
     renderer, generator = _networks(settings)
     performances = _performances(settings)
     settings.output.mkdir(parents=True, exist_ok=True)

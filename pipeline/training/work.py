@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from imtalker.checkpoints import CheckpointError
 from imtalker.generator.generator import MotionGenerator
 from imtalker.presets import find_preset
+from imtalker.training.cpu import tune_cpu
 from imtalker.training.flow_matching import Dropout
 from imtalker.training.generator_run import GeneratorRun, fresh, started, train_generator
 from imtalker.training.loop import Pace, Report, Watch
-from imtalker.training.memory import keep_freed_memory
 from imtalker.training.motion_clips import ClipError
 from imtalker.training.motion_data import MotionData
 from imtalker.training.perceptual import VGG19
@@ -45,7 +45,7 @@ def work(
     Raises CannotRun for data and weights that can't be used, and KeyboardInterrupt when it was stopped.
     """
     if device.type == "cpu":
-        keep_freed_memory()
+        tune_cpu()
     pace = Pace(settings.report_every, settings.checkpoint_every, settings.validate_every)
     with _explained():
         if isinstance(settings, RendererSettings):
