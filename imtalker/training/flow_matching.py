@@ -9,7 +9,7 @@ from torch import Tensor
 
 from imtalker.generator.conditions import Conditions
 from imtalker.generator.generator import MotionGenerator
-from imtalker.training.losses import flow_matching_loss, seam_loss, velocity_loss
+from imtalker.training.losses import Distance, flow_matching_loss, seam_loss, velocity_loss
 from imtalker.training.share import ALONE, Share
 
 
@@ -32,12 +32,15 @@ class MotionBatch:
 
 @dataclass(frozen=True)
 class Dropout:
-    """How often a condition is dropped, for each row and condition on its own."""
+    """How often a condition is dropped, for each row; now and before for each condition on its own."""
 
     now: float = 0.1
     """Of the frames to be made."""
     before: float = 0.5
     """Of the context; its motion too."""
+    speech_only: float = 0.0
+    """Pose, camera and gaze together, of all frames: as where speech alone drives. The published training is without,
+    so that it hardly ever sees a run that knows none of the three."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,13 @@ def training_losses(
     dropout: Dropout | None = None,
     share: Share = ALONE,
     seam_weight: float = 0.0,
+    distance: Distance = "absolute",
 ) -> Losses:
     """Losses of a batch at random times with random noise, conditions dropped at random.
 
-    ``draw``, on the CPU, decides all of that; ``seam_weight`` is that of `seam_loss`. The reference is never dropped,
-    what is unknown always. With a ``share`` the batch is this process's part, of the same size as the others', and
-    chance is what it would be for the whole.
+    ``draw``, on the CPU, decides all of that; ``seam_weight`` is that of `seam_loss`, ``distance`` that of all losses.
+    The reference is never dropped, what is unknown always. With a ``share`` the batch is this process's part, of the
+    same size as the others', and chance is what it would be for the whole.
     """
     chance = _Chance(draw, dropout or Dropout(), share)
     rows, past = len(batch.motion), generator.config.num_prev_frames
@@ -79,9 +83,14 @@ def training_losses(
             for sequence in (projected.audio, projected.pose, projected.camera, projected.gaze)
         )
     )
+    if chance.dropout.speech_only:
+        told = chance.kept(chance.dropout.speech_only, like)
+        conditions = replace(
+            conditions, **{name: told * getattr(conditions, name) for name in ("pose", "camera", "gaze")}
+        )
     kept = chance.kept(chance.dropout.before, like)
     joined = replace(batch, motion=torch.cat([before * kept, now], 1))
-    return losses_at(generator, joined, conditions, t, noise, kept, seam_weight)
+    return losses_at(generator, joined, conditions, t, noise, kept, seam_weight, distance)
 
 
 def project_known(generator: MotionGenerator, batch: MotionBatch) -> Conditions:
@@ -102,6 +111,7 @@ def losses_at(
     noise: Tensor,
     kept: Tensor | None = None,
     seam_weight: float = 0.0,
+    distance: Distance = "absolute",
 ) -> Losses:
     """Losses at times ``t`` [B] with noise [B, L, dim_motion] and projected conditions.
 
@@ -112,9 +122,9 @@ def losses_at(
     at = t[:, None, None]
     velocity = generator(t, at * now + (1 - at) * noise, before, batch.reference, conditions)
     return Losses(
-        flow_matching_loss(velocity, now, noise),
-        velocity_loss(velocity, now, noise),
-        seam_loss(velocity, now, noise, torch.ones_like(at) if kept is None else kept),
+        flow_matching_loss(velocity, now, noise, distance),
+        velocity_loss(velocity, now, noise, distance),
+        seam_loss(velocity, now, noise, torch.ones_like(at) if kept is None else kept, distance),
         seam_weight,
     )
 

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imtalker.generator.generator import MotionGenerator
 from imtalker.training.flow_matching import Dropout, MotionBatch, training_losses
+from imtalker.training.losses import Distance
 from imtalker.training.optimisers import Kind, make_optimiser
 from imtalker.training.renderer import BETAS, LEARNING_RATE
 from imtalker.training.schedule import scheduled
@@ -39,10 +40,12 @@ class GeneratorTrainer:
         precision: torch.dtype = torch.float32,
         kind: Kind = "adam",
         seam_weight: float = 0.0,
+        distance: Distance = "absolute",
         share: Share = ALONE,
     ) -> None:
         """The learning rate falls along a cosine over ``total_steps``; ``seed`` decides times, noise and dropout,
-        ``kind`` the optimiser; ``seam_weight`` is that of `imtalker.training.losses.seam_loss`.
+        ``kind`` the optimiser; ``seam_weight`` is that of `imtalker.training.losses.seam_loss`, ``distance`` that of
+        all losses.
 
         Other precisions than float32 are used by autocast; in float16 gradients are scaled.
         """
@@ -50,7 +53,7 @@ class GeneratorTrainer:
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.steps = 0
         self._dropout = dropout
-        self._share, self._seam_weight = share, seam_weight
+        self._share, self._seam_weight, self._distance = share, seam_weight, distance
         self._rates = learning_rate, min(FLOOR, learning_rate), total_steps
         self._draw = torch.Generator().manual_seed(seed)
         self._device = next(generator.parameters()).device
@@ -78,7 +81,7 @@ class GeneratorTrainer:
         for batch in batches:
             with torch.autocast(self._device.type, self._precision if enabled else None, enabled=enabled):
                 losses = training_losses(
-                    self.generator, batch, self._draw, self._dropout, self._share, self._seam_weight
+                    self.generator, batch, self._draw, self._dropout, self._share, self._seam_weight, self._distance
                 )
             self._scaler.scale(losses.total / len(batches)).backward()
             for name in terms:

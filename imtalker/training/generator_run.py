@@ -17,6 +17,7 @@ from imtalker.training.chance import chance
 from imtalker.training.flow_matching import Dropout, MotionBatch, training_losses
 from imtalker.training.generator import EMA_DECAY, TERMS, GeneratorTrainer
 from imtalker.training.loop import Pace, Report, Validation, Watch, train
+from imtalker.training.losses import Distance
 from imtalker.training.motion_data import MotionData, placed
 from imtalker.training.optimisers import Kind
 from imtalker.training.renderer import LEARNING_RATE
@@ -43,6 +44,7 @@ class GeneratorRun:
     dropout: Dropout = field(default_factory=Dropout)
     seam_weight: float = 0.0
     """Of `imtalker.training.losses.seam_loss`; the published training is without."""
+    distance: Distance = "absolute"
     average: float = EMA_DECAY
     precision: str = "float32"
     accumulate: int = 1
@@ -85,6 +87,7 @@ def train_generator(
         precision=getattr(torch, run.precision),
         kind=run.optimiser,
         seam_weight=run.seam_weight,
+        distance=run.distance,
         share=share,
     )
     averaged = cast(MotionGenerator, trainer.average.module)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Distance = Literal["absolute", "squared"]
+"""How errors of the velocity are averaged. The published training takes absolute ones, which make it the median of what
+may follow; squared ones, those of flow matching as such (Lipman et al., 2023), the mean."""
 
 
 def discriminator_loss(real: Iterable[Tensor], fake: Iterable[Tensor]) -> Tensor:
@@ -30,19 +35,23 @@ def identity_distance_loss(code: Tensor, adapted: Tensor, adapted_to_other: Tens
     return (own - other).abs().mean()
 
 
-def flow_matching_loss(velocity: Tensor, motion: Tensor, noise: Tensor) -> Tensor:
-    """Mean absolute error of the velocity, whose target is ``motion - noise``; all [B, L, dim_motion]."""
-    return (velocity - (motion - noise)).abs().mean()
+def flow_matching_loss(velocity: Tensor, motion: Tensor, noise: Tensor, distance: Distance = "absolute") -> Tensor:
+    """Mean error of the velocity, whose target is ``motion - noise``; all [B, L, dim_motion]."""
+    return _mean(velocity - (motion - noise), distance)
 
 
-def velocity_loss(velocity: Tensor, motion: Tensor, noise: Tensor) -> Tensor:
+def velocity_loss(velocity: Tensor, motion: Tensor, noise: Tensor, distance: Distance = "absolute") -> Tensor:
     """The same of the velocity's change from frame to frame."""
-    return (velocity.diff(dim=1) - (motion - noise).diff(dim=1)).abs().mean()
+    return _mean(velocity.diff(dim=1) - (motion - noise).diff(dim=1), distance)
 
 
-def seam_loss(velocity: Tensor, motion: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
+def seam_loss(velocity: Tensor, motion: Tensor, noise: Tensor, kept: Tensor, distance: Distance = "absolute") -> Tensor:
     """What `velocity_loss` leaves out: the change from the context, which has no error, to the first frame.
 
     ``kept`` [B, 1, 1]: 0 for rows without their context, which have no seam. Not in the published objective.
     """
-    return ((velocity - (motion - noise))[:, :1] * kept).abs().mean()
+    return _mean((velocity - (motion - noise))[:, :1] * kept, distance)
+
+
+def _mean(error: Tensor, distance: Distance) -> Tensor:
+    return (error.abs() if distance == "absolute" else error.square()).mean()

@@ -19,6 +19,10 @@ from torch import Tensor
 
 from imtalker.training.flow_matching import MotionBatch
 
+ReferenceFrame = Literal["run", "clip"]
+"""Where a run's reference is taken from: as published any of its own frames, near which motion then stays; or any of
+its clip."""
+
 _VALIDATION = 100
 
 
@@ -85,12 +89,23 @@ class MotionClips:
     for validation and all before them for training.
     """
 
-    def __init__(self, folder: Path, split: Literal["train", "validation"], *, context: int, window: int) -> None:
-        """A run has ``context + window`` frames. Every clip is read once, to know that it is whole; a set need not fit
-        into memory. Raises ClipError for broken clips and when none is left.
+    def __init__(
+        self,
+        folder: Path,
+        split: Literal["train", "validation"],
+        *,
+        context: int,
+        window: int,
+        reference: ReferenceFrame = "run",
+    ) -> None:
+        """A run has ``context + window`` frames; ``reference`` says where its reference is taken from.
+
+        Every clip is read once, to know that it is whole; a set need not fit into memory. Raises ClipError for broken
+        clips and when none is left.
         """
         self._folder = folder
         self.context, self.window = context, window
+        self._reference = reference
         stems = sorted(path.stem for path in (folder / "motion").glob("*.pt"))
         long_enough = [stem for stem in stems if len(read_clip(folder, stem)) >= context + window]
         part = long_enough[:-_VALIDATION] if split == "train" else long_enough[-_VALIDATION:-1]
@@ -110,14 +125,17 @@ class MotionClips:
         length = self.context + self.window
         first = int(torch.randint(len(clip) - length + 1, (), generator=draw))
         run = slice(first, first + length)
-        reference = clip.motion[first + int(torch.randint(length, (), generator=draw))]
+        if self._reference == "run":
+            shown = first + int(torch.randint(length, (), generator=draw))
+        else:
+            shown = int(torch.randint(len(clip), (), generator=draw))
         return MotionBatch(
             clip.motion[run][None],
             clip.audio[run][None],
             clip.pose[run][None],
             clip.camera[run][None],
             clip.gaze[run][None],
-            reference[None],
+            clip.motion[shown][None],
         )
 
 

@@ -11,17 +11,19 @@ import torch
 from imtalker.config import GeneratorConfig
 from imtalker.training.chance import chance
 from imtalker.training.flow_matching import MotionBatch
-from imtalker.training.motion_clips import ClipError, MotionClips, stacked
+from imtalker.training.motion_clips import ClipError, MotionClips, ReferenceFrame, stacked
 
 
 class MotionData:
     """Random runs. Each row has chance of its own, so a process reads only its own rows."""
 
-    def __init__(self, folder: Path, config: GeneratorConfig, *, seed: int, rows: int) -> None:
+    def __init__(
+        self, folder: Path, config: GeneratorConfig, *, seed: int, rows: int, reference: ReferenceFrame = "run"
+    ) -> None:
         """``rows`` in a batch. Raises ClipError for broken or too few clips, and for other widths than the config's."""
         context, window = config.num_prev_frames, config.window
-        self._clips = MotionClips(folder, "train", context=context, window=window)
-        self._others = MotionClips(folder, "validation", context=context, window=window)
+        self._clips = MotionClips(folder, "train", context=context, window=window, reference=reference)
+        self._others = MotionClips(folder, "validation", context=context, window=window, reference=reference)
         self._seed, self._rows = seed, rows
         one = self._clips.batch(1, chance(seed))
         wanted = {"motion": config.dim_motion, "audio": config.wav2vec2.hidden_size, "pose": 3, "camera": 3, "gaze": 2}

@@ -15,6 +15,8 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from imtalker.config import AudioEncoderConfig, GeneratorConfig, RendererConfig
 from imtalker.presets import find_preset
 from imtalker.training.discriminator import check_batch
+from imtalker.training.losses import Distance
+from imtalker.training.motion_clips import ReferenceFrame
 from imtalker.training.perceptual import VGG_RESOLUTION
 from imtalker.training.state_codes import StateCodes
 from pipeline.config import InputLimits, Settings
@@ -158,6 +160,7 @@ class DropoutSettings(Settings):
 
     now: float = Field(0.1, ge=0, le=1, description="of the frames to be made")
     before: float = Field(0.5, ge=0, le=1, description="of the context; its motion too")
+    speech_only: float = Field(0.0, ge=0, le=1, description="pose, camera and gaze together, of all frames")
 
 
 class GeneratorSettings(TrainingSettings):
@@ -169,6 +172,8 @@ class GeneratorSettings(TrainingSettings):
     average: float = Field(0.9999, gt=0, lt=1, description="decay of the running average of the weights")
     dropout: DropoutSettings = DropoutSettings()
     seam_weight: float = Field(0.0, ge=0, description="of errors where a window's first frame joins its context")
+    distance: Distance = Field("absolute", description="how errors are averaged, absolute (published) or squared")
+    reference: ReferenceFrame = Field("run", description="whose frames are taken as reference: the run's or the clip's")
     audio_encoder: Path | None = Field(None, description="wav2vec2 folder that made the clips' audio features")
 
     @property

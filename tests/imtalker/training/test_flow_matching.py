@@ -55,6 +55,16 @@ def test_frames_are_dropped_one_by_one(generator: MotionGenerator) -> None:
     assert all(torch.equal(getattr(found, name), getattr(whole, name)) for name in ("audio", "pose", "camera"))
 
 
+def test_speech_alone_may_be_what_is_known(generator: MotionGenerator) -> None:
+    def losses(given: MotionBatch, speech_only: float) -> torch.Tensor:
+        dropout = Dropout(0, 0, speech_only)
+        return training_losses(generator, given, torch.Generator().manual_seed(5), dropout).total
+
+    given = batch(3)
+    assert losses(given, 1.0) == losses(without(given, *CONDITIONS), 0.0)
+    assert losses(given, 1.0) != losses(given, 0.0)
+
+
 def test_nothing_is_learnt_from_what_is_unknown(generator: MotionGenerator) -> None:
     losses = training_losses(generator, without(batch(3), "gaze"), torch.Generator().manual_seed(1), Dropout(0, 0))
     losses.total.backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +13,15 @@ from torch import nn
 from imtalker.generator.generator import MotionGenerator
 from imtalker.seeded import seeded_state_dict
 from imtalker.training.flow_matching import Dropout, Losses, MotionBatch, losses_at, training_losses
-from imtalker.training.losses import adversarial_loss, discriminator_loss, identity_distance_loss, seam_loss
+from imtalker.training.losses import (
+    Distance,
+    adversarial_loss,
+    discriminator_loss,
+    flow_matching_loss,
+    identity_distance_loss,
+    seam_loss,
+    velocity_loss,
+)
 from imtalker.training.perceptual import VGG19, PerceptualLoss, Structure
 from tests.imtalker.test_sampler import CONFIG
 
@@ -160,6 +169,24 @@ def test_the_seam_is_the_error_of_the_first_frame() -> None:
     assert seam_loss(velocity, motion, noise, kept) == 0
     velocity[0, 0], velocity[1, 0] = 3.0, 100.0
     assert seam_loss(velocity, motion, noise, kept) == 1.5
+    assert seam_loss(velocity, motion, noise, kept, "squared") == 4.5
+
+
+def test_errors_may_be_squared(generator: MotionGenerator) -> None:
+    motion, noise = torch.zeros(1, 3, 2), torch.ones(1, 3, 2)
+    # Off by 1, 3 and 3 from the target of -1, and by 2 and 0 from step to step.
+    velocity = torch.tensor([0.0, 2.0, 2.0])[None, :, None].expand(1, 3, 2)
+    assert flow_matching_loss(velocity, motion, noise).item() == pytest.approx(7 / 3)
+    assert flow_matching_loss(velocity, motion, noise, "squared").item() == pytest.approx(19 / 3)
+    assert velocity_loss(velocity, motion, noise) == 1
+    assert velocity_loss(velocity, motion, noise, "squared") == 2
+
+    absolute, squared = (
+        training_losses(generator, batch(3), torch.Generator().manual_seed(5), Dropout(0, 0), distance=distance)
+        for distance in get_args(Distance)
+    )
+    for name in ("flow_matching", "velocity", "seam"):
+        assert getattr(squared, name) != getattr(absolute, name)
 
 
 def test_training_lowers_the_loss(generator: MotionGenerator) -> None:

@@ -64,6 +64,15 @@ def test_runs_are_consecutive_frames_of_one_clip(folder: Path) -> None:
     assert place.min() >= 0 and place.max() < 60 and len(place.unique()) > 10
 
 
+def test_the_reference_may_be_any_frame_of_the_clip(folder: Path) -> None:
+    data = MotionClips(folder, "train", context=10, window=50, reference="clip")
+    batch = data.batch(60, torch.Generator().manual_seed(0))
+    first = batch.motion[:, 0, 0]
+    place = batch.reference[:, 0] - first
+    assert torch.equal(batch.reference[:, 0] // 1000, first // 1000)
+    assert place.min() < 0 and place.max() >= 60
+
+
 def test_chance_is_the_generators(folder: Path) -> None:
     data = MotionClips(folder, "validation", context=10, window=50)
     one, two = (data.batch(5, torch.Generator().manual_seed(7)) for _ in range(2))
