@@ -44,7 +44,9 @@ class SpeechScores:
     seeds_heads: float
     """The same of yaw, pitch and roll."""
     head_motion: float
-    """Standard deviation of yaw, in radians."""
+    """Standard deviation of yaw over a line, as a part of that of the true heads."""
+    lid_motion: float
+    """The same of blinks."""
 
 
 @torch.inference_mode()
@@ -100,8 +102,14 @@ def scores(shown: Sequence[Sequence[Tensor]], performances: Sequence[Performance
         silent_motion=_mean(silent_share(one, who) for one, who in zip(read, performances, strict=True)),
         seeds_lips=_mean(correlation(a[:, opening], b[:, opening]) for a, b in shown),
         seeds_heads=_mean(correlation(a[:, column], b[:, column]) for a, b in shown for column in heads),
-        head_motion=_mean(a[:, heads[0]].std().item() for a, _ in shown),
+        head_motion=_motion("yaw", shown, performances),
+        lid_motion=_motion("blink", shown, performances),
     )
+
+
+def _motion(name: str, shown: Sequence[Sequence[Tensor]], performances: Sequence[Performance]) -> float:
+    read = _mean(states[:, STATE_FIELDS.index(name)].std().item() for states, _ in shown)
+    return read / _mean(who.state[:, PERFORMANCE_COLUMNS.index(name)].std().item() for who in performances)
 
 
 def lagged(read: Tensor, true: Tensor, lag: int) -> float:

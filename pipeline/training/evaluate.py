@@ -137,7 +137,8 @@ def table_of(pictures: RendererScores, speech: SpeechScores) -> list[Score]:
         Score("speech: mouth motion in silence, part of speech's", speech.silent_motion, most=0.2),
         Score("speech: lips of two seeds agree", speech.seeds_lips, least=0.9),
         Score("speech: heads of two seeds agree", speech.seeds_heads, most=0.5),
-        Score("speech: deviation of yaw (rad)", speech.head_motion),
+        Score("speech: heads turn, part of what true ones do", speech.head_motion),
+        Score("speech: lids move, part of what true ones do", speech.lid_motion),
     ]
 
 

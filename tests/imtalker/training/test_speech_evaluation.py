@@ -51,8 +51,7 @@ def test_perfect_lips_under_two_seeds(performances: list[Performance]) -> None:
     assert found.seeds_heads < 0.6
     assert found.wrong_correlation < 0.6
     assert found.silent_motion < 0.05
-    yaw = PERFORMANCE_COLUMNS.index("yaw")
-    assert found.head_motion == pytest.approx(sum(p.state[:, yaw].std().item() for p in performances) / 3)
+    assert found.head_motion == found.lid_motion == pytest.approx(1)
 
 
 def test_late_lips_are_told(performances: list[Performance]) -> None:
@@ -67,7 +66,12 @@ def test_late_lips_are_told(performances: list[Performance]) -> None:
 
 def test_a_still_face_follows_nothing(performances: list[Performance]) -> None:
     found = scores([[torch.zeros(len(p.state), len(STATE_FIELDS))] * 2 for p in performances], performances)
-    assert found.lip_correlation == found.seeds_heads == found.head_motion == 0
+    assert found.lip_correlation == found.seeds_heads == found.head_motion == found.lid_motion == 0
+
+
+def test_half_the_motion_is_half_the_motion(performances: list[Performance]) -> None:
+    found = scores([[0.5 * read(p)] * 2 for p in performances], performances)
+    assert found.head_motion == found.lid_motion == pytest.approx(0.5)
 
 
 def test_a_mouth_that_moves_all_the_time_moves_in_silence(performances: list[Performance]) -> None:
