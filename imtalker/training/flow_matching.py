@@ -27,12 +27,12 @@ class MotionBatch:
     gaze: Tensor
     """[B, P + L, 2], radians."""
     reference: Tensor
-    """The code of any frame of each run, [B, dim_motion]."""
+    """The code of any frame of each run, or of its clip, [B, dim_motion]."""
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """How often a condition is dropped, for each row; now and before for each condition on its own."""
+    """How often conditions are dropped, for each row; by ``now`` and ``before`` each on its own."""
 
     now: float = 0.1
     """Of the frames to be made."""

@@ -117,7 +117,7 @@ class MotionClips:
         self.stems = part
 
     def batch(self, rows: int, draw: torch.Generator) -> MotionBatch:
-        """Runs of clips drawn at random, each with the code of one of its frames as reference."""
+        """Runs of clips drawn at random, each with the code of one frame as reference."""
         picked = torch.randint(len(self.stems), (rows,), generator=draw).tolist()
         return stacked([self._run(read_clip(self._folder, self.stems[index]), draw) for index in picked])
 
@@ -125,10 +125,8 @@ class MotionClips:
         length = self.context + self.window
         first = int(torch.randint(len(clip) - length + 1, (), generator=draw))
         run = slice(first, first + length)
-        if self._reference == "run":
-            shown = first + int(torch.randint(length, (), generator=draw))
-        else:
-            shown = int(torch.randint(len(clip), (), generator=draw))
+        start, frames = (first, length) if self._reference == "run" else (0, len(clip))
+        shown = start + int(torch.randint(frames, (), generator=draw))
         return MotionBatch(
             clip.motion[run][None],
             clip.audio[run][None],

@@ -52,6 +52,9 @@ def test_perfect_lips_under_two_seeds(performances: list[Performance]) -> None:
     assert found.wrong_correlation < 0.6
     assert found.silent_motion < 0.05
     assert found.lid_motion == pytest.approx(1)
+    yaw = STATE_FIELDS.index("yaw")
+    true, other = (sum(read(p, head_seed=seed)[:, yaw].std().item() for p in performances) for seed in (None, 99))
+    assert found.head_motion == pytest.approx((true + other) / 2 / true)
 
 
 def test_late_lips_are_told(performances: list[Performance]) -> None:
