@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from imtalker.training.loop import CHECKPOINT
 from imtalker.training.renderer_run import CODES, POOLS, ROUTES
 from pipeline.errors import CannotRun
@@ -37,16 +39,31 @@ _FREE = {
 def check_record(kind: str, settings: BasicSettings) -> None:
     """Compare the settings with those that the folder's training began with, or write them down.
 
-    A training without checkpoint has not really begun: it is begun anew, and avatars and lessons of other settings are
-    removed. Raises CannotRun when the folder holds another training.
+    A setting that the record lacks, because an older version wrote it, counts as the default. A training without
+    checkpoint has not really begun: it is begun anew, and avatars and lessons of other settings are removed. Raises
+    CannotRun when the folder holds another training.
     """
     path = settings.output / RECORD
     wanted = {"kind": kind, **settings.model_dump(mode="json", exclude=_FREE)}
-    if not has_checkpoint(settings.output) and _read(path) != wanted:
+    found = _read(path)
+    if found is not None:
+        found = _completed(found, settings)
+    if found != wanted and not has_checkpoint(settings.output):
         for name in (POOLS, CODES, ROUTES):
             shutil.rmtree(settings.output / name, ignore_errors=True)
-        path.unlink(missing_ok=True)
-    check_facts(path, wanted, "a training")
+        found = None
+    _check(path, found, wanted, "a training")
+
+
+def _completed(found: dict[str, Any], settings: BasicSettings) -> dict[str, Any]:
+    """A record with the defaults of what it lacks; as it is when it isn't one of such settings."""
+    free = settings.model_dump(mode="json", include=_FREE)
+    began = {name: value for name, value in found.items() if name != "kind"}
+    try:
+        known = type(settings).model_validate({**free, **began})
+    except ValidationError:
+        return found
+    return {"kind": found.get("kind"), **known.model_dump(mode="json", exclude=_FREE)}
 
 
 def check_facts(path: Path, wanted: dict[str, Any], what: str) -> None:
@@ -54,7 +71,10 @@ def check_facts(path: Path, wanted: dict[str, Any], what: str) -> None:
 
     Raises CannotRun when they differ; ``what`` says what the folder holds.
     """
-    found = _read(path)
+    _check(path, _read(path), wanted, what)
+
+
+def _check(path: Path, found: dict[str, Any] | None, wanted: dict[str, Any], what: str) -> None:
     if found is None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

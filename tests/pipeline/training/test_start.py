@@ -25,6 +25,7 @@ from imtalker.training.norms import add_norms
 from imtalker.training.perceptual import VGG19
 from pipeline.config import InputLimits
 from pipeline.errors import CannotRun, InputError
+from pipeline.training.record import RECORD
 from pipeline.training.settings import GeneratorSettings, RendererSettings
 from pipeline.training.start import start
 from pipeline.training.work import picture_reader
@@ -166,6 +167,19 @@ def test_other_settings_are_not_mixed_into_a_training(data: Path, tmp_path: Path
     ):
         train(GeneratorSettings, document | {"learning_rate": 0.5})
     train(GeneratorSettings, document | {"steps": 2, "accumulate": 2, "report_every": 7})
+    assert checkpoint(tmp_path / "out")["steps"] == 2
+
+
+def test_a_setting_that_an_older_version_did_not_know_counts_as_its_default(data: Path, tmp_path: Path) -> None:
+    document = generator_document(data, tmp_path / "out", steps=1)
+    train(GeneratorSettings, document)
+    record = tmp_path / "out" / RECORD
+    facts = json.loads(record.read_text())
+    del facts["distance"], facts["dropout"]["speech_only"]
+    record.write_text(json.dumps(facts))
+    with pytest.raises(CannotRun, match=r"with other settings:\n  distance: 'absolute' there, 'squared' here\n"):
+        train(GeneratorSettings, document | {"steps": 2, "distance": "squared"})
+    train(GeneratorSettings, document | {"steps": 2})
     assert checkpoint(tmp_path / "out")["steps"] == 2
 
 
