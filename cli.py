@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -15,8 +14,10 @@ import typer
 from jobs.cluster_commands import job_app, submit
 from jobs.commands import doctor, explain, metrics, report, reproduce, set_metrics, verify
 from jobs.facts import facts_text
-from jobs.flags import check_given, settings_of, with_settings
+from jobs.flags import Config, Json, check_given, settings_of, with_settings
+from jobs.manifest_commands import manifest_app
 from pipeline.commands.avatars import avatars_app
+from pipeline.commands.models import models_app
 from pipeline.commands.train import train_app
 from pipeline.errors import CannotRun, Retry
 
@@ -25,8 +26,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-manifest_app = typer.Typer(help="Make, check and look at manifests.", no_args_is_help=True)
-models_app = typer.Typer(help="Weights: where they come from, and whether they are right.", no_args_is_help=True)
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(models_app, name="models")
 app.add_typer(job_app, name="job")
@@ -40,10 +39,6 @@ app.command()(set_metrics)
 app.command()(report)
 app.command()(verify)
 app.command()(reproduce)
-
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
-Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
-
 
 _INTERRUPTED = 130
 
@@ -209,115 +204,6 @@ def bench(
     typer.echo(report(*measure(options), as_json=as_json))
 
 
-@manifest_app.command("build")
-def manifest_build(
-    output: Annotated[str, typer.Option(help="where the manifest goes")],
-    images: Annotated[str | None, typer.Option(help="folder of portraits")] = None,
-    audio: Annotated[str | None, typer.Option(help="folder of recordings")] = None,
-    drivers: Annotated[str | None, typer.Option(help="folder of driver videos")] = None,
-    source: Annotated[str | None, typer.Option("--from", help="CSV or JSON lines file, instead of folders")] = None,
-    pairing: Annotated[Literal["cross", "zip", "stem"], typer.Option(help="how folders are paired")] = "cross",
-    motion_from: Annotated[Literal["audio", "driver"] | None, typer.Option(help="with audio and drivers")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="draw this many pairs at random")] = None,
-    takes: Annotated[int, typer.Option(min=1, help="videos of each pair, with seeds of their own")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="of the draw and of the takes")] = 42,
-) -> None:
-    """Make a manifest from folders, or from a CSV or JSON lines file."""
-    from manifests.build import Folders, build_from_file, build_from_folders
-
-    if (source is None) == (images is None):
-        raise typer.BadParameter("give --images with --audio and/or --drivers, or --from a file")
-    if source is not None:
-        built = build_from_file(source, output)
-    else:
-        folders = Folders(str(images), audio, drivers, pairing, motion_from, sample, takes, seed)
-        built = build_from_folders(folders, output)
-    typer.echo(f"{built.uri}: {built.rows} rows", err=True)
-    for name, files in (("no partner", built.unpaired), ("not of a known kind", built.unread)):
-        if files:
-            typer.echo(f"left out, {name}: {', '.join(files[:20])}{' ...' if len(files) > 20 else ''}", err=True)
-
-
-@manifest_app.command("validate")
-def manifest_validate(
-    manifest: Annotated[str, typer.Argument(help="URI of a manifest")],
-    probe: Annotated[bool, typer.Option(help="open every input, not only look for it")] = True,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Check a manifest: columns, ids, whether inputs are there and can be opened, and how long it all is."""
-    from pipeline.inputs.validate import validate_manifest
-    from pipeline.records.row import RESULTS_SCHEMA
-
-    report = validate_manifest(manifest, settings_of(config), probe_media=probe, results_columns=RESULTS_SCHEMA.names)
-    typer.echo(json.dumps(report.as_dict(), indent=1) if as_json else report.text())
-    raise typer.Exit(0 if report.ok else 3)
-
-
-@manifest_app.command("show")
-def manifest_show(
-    manifest: Annotated[str, typer.Argument(help="URI of a manifest")],
-    rows: Annotated[int, typer.Option(min=0, help="how many rows are shown")] = 5,
-    as_json: Json = False,
-) -> None:
-    """What is in a manifest."""
-    from manifests.reader import read_manifest
-    from manifests.summary import summarise
-
-    summary = summarise(read_manifest(manifest), head=rows)
-    typer.echo(json.dumps(summary.as_dict(), indent=1) if as_json else summary.text())
-
-
-@models_app.command("list")
-def models_list(as_json: Json = False) -> None:
-    """The models, their files, where those come from, and which are here."""
-    from pipeline.weights import list_models
-
-    _models(list_models(), as_json)
-
-
-@models_app.command("pull")
-def models_pull(
-    model: Annotated[str, typer.Argument(help="preset")] = "imtalker",
-    revision: Annotated[
-        list[str] | None, typer.Option(metavar="REPOSITORY@REVISION", help="branch, tag or commit; may be repeated")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Fetch a model's published weights from the Hugging Face hub."""
-    from pipeline.weights import parse_revisions, pull
-
-    _models(pull(model, revisions=parse_revisions(revision or [])), as_json)
-
-
-@models_app.command("verify")
-def models_verify(
-    model: Annotated[str, typer.Argument(help="preset")] = "imtalker",
-    load: Annotated[bool, typer.Option(help="build the networks from the files too")] = False,
-    as_json: Json = False,
-) -> None:
-    """Compare a model's files with the checksums of the day they were fetched."""
-    from pipeline.weights import verify
-
-    rows = verify(model, load=load)
-    _models(rows, as_json)
-    raise typer.Exit(0 if all(row.status in ("ready", "built in") for row in rows) else 1)
-
-
-@models_app.command("convert")
-def models_convert(
-    source: Annotated[Path, typer.Argument(help="published checkpoint (.ckpt)")],
-    target: Annotated[Path, typer.Argument(help="safetensors file to write")],
-    audio_encoder: Annotated[Path | None, typer.Option(help="wav2vec2 folder, if the checkpoint holds none")] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option()] = "float32",
-) -> None:
-    """Write a published checkpoint as safetensors, with its sizes inside."""
-    from pipeline.weights import convert
-
-    convert(source, target, audio_encoder=audio_encoder, dtype=dtype)
-    typer.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB", err=True)
-
-
 @contextmanager
 def _progress(interval_s: float) -> Iterator[Any]:
     from pipeline.progress import RunProgress, stderr_console
@@ -334,19 +220,6 @@ def _report(summary: Any, as_json: bool, *, quiet: bool = False) -> None:
     elif not quiet:
         typer.echo("\n".join(summary_lines(summary)), err=True)
     raise typer.Exit(summary.exit_code)
-
-
-def _models(rows: list[Any], as_json: bool) -> None:
-    from dataclasses import asdict
-
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, default=str))
-        return
-    width = max(len(row.file) for row in rows) + 2
-    for row in rows:
-        size = f"{row.size / 1e6:.1f} MB" if row.size else ""
-        origin = f"{row.source} {row.commit[:12]}"
-        typer.echo(f"{row.preset:<15}{row.status:<12}{row.file:<{width}}{size:>10}  {origin:<42}{row.licence}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.facts import facts_text
-from jobs.flags import check_given, with_settings
+from jobs.flags import Config, Json, check_given, with_settings
 from pipeline.errors import CannotRun
 
 Address = Annotated[str, typer.Option(help="URL of the cluster's Jobs API, e.g. http://head:8265")]
@@ -22,7 +22,7 @@ job_app = typer.Typer(help="Jobs on a cluster.", no_args_is_help=True)
 def submit(
     manifest: Annotated[str | None, typer.Argument(help="URI of a Parquet manifest")] = None,
     output: Annotated[str | None, typer.Option(help="URI of the output folder")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")] = None,
+    config: Config = None,
     address: Annotated[
         str | None, typer.Option(help="URL of the cluster's Jobs API; default: the job's ray.dashboard")
     ] = None,
@@ -59,7 +59,7 @@ def _followed(job_id: str, address: str) -> int:
 def show_status(
     job_id: str,
     address: Address,
-    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """What a cluster says about a job."""
     from jobs.submit import job_status

@@ -12,10 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.facts import facts_text
-from jobs.flags import settings_of, with_settings
-
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
-Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
+from jobs.flags import Config, Json, settings_of, with_settings
 
 
 @with_settings

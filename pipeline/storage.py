@@ -13,11 +13,8 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -28,12 +25,10 @@ from manifests.uri import scheme, storage_errors
 from pipeline.config import RetrySettings
 from pipeline.errors import CannotRun, ItemError
 from pipeline.filesystems import OBJECT_STORES, PART_BYTES, connect
+from pipeline.listing import Stored, is_temporary, mark, modified, scanned
 from pipeline.retry import is_transient, retried
 
 R = TypeVar("R")
-
-_STAMPS = ("ETag", "etag", "generation", "LastModified", "updated", "mtime")
-"""What listings of object stores call the marks of an object's version."""
 
 _DELETED_AT_ONCE = 1000
 _PATTERNS = frozenset("*?[")
@@ -47,15 +42,6 @@ class StorageError(ItemError, CannotRun):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StorageError, (self.message, self.hint), {"transient": self.transient}
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a listing says of a file."""
-
-    size: int
-    modified: float
-    """Unix time; 0 where the store does not say."""
 
 
 class Store:
@@ -171,7 +157,7 @@ class Store:
         except FileNotFoundError:
             return set()
         names = (path.rstrip("/").rpartition("/")[2] for path in paths)
-        return {f"{prefix}/{name}" for name in names if not _is_temporary(name)}
+        return {f"{prefix}/{name}" for name in names if not is_temporary(name)}
 
     def marks(self, prefix: str) -> dict[str, str]:
         """Files directly under the folder ``prefix``, each with a mark that is another one after any later write.
@@ -181,12 +167,12 @@ class Store:
         path = self.path(prefix)
         try:
             if self.is_local:
-                return self._tried("listing", prefix, lambda: dict(_scanned(Path(path), prefix)), absent=True)
+                return self._tried("listing", prefix, lambda: dict(scanned(Path(path), prefix)), absent=True)
             infos = self._tried("listing", prefix, lambda: self.fs.ls(path, detail=True), absent=True)
         except FileNotFoundError:
             return {}
         files = ((info["name"].rpartition("/")[2], info) for info in infos if info["type"] == "file")
-        return {f"{prefix}/{name}": _mark(info) for name, info in files if not _is_temporary(name)}
+        return {f"{prefix}/{name}": mark(info) for name, info in files if not is_temporary(name)}
 
     def files(self, prefix: str) -> dict[str, Stored]:
         """Every file under the folder ``prefix``, however deep; object stores are asked for one listing."""
@@ -199,9 +185,9 @@ class Store:
             return {}
         start = len(self.root.lstrip("/")) + 1
         return {
-            path.lstrip("/")[start:]: Stored(int(info["size"] or 0), _modified(info))
+            path.lstrip("/")[start:]: Stored(int(info["size"] or 0), modified(info))
             for path, info in infos.items()
-            if info["type"] == "file" and not _is_temporary(path.rpartition("/")[2])
+            if info["type"] == "file" and not is_temporary(path.rpartition("/")[2])
         }
 
     def delete_many(self, keys: Iterable[str]) -> None:
@@ -267,29 +253,6 @@ class Store:
         return retried(once, self._retries)
 
 
-def _scanned(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
-    """`Store.marks` of a local folder, without fsspec's dictionary for every file."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _is_temporary(entry.name):
-                continue
-            try:
-                stat = entry.stat()
-            except FileNotFoundError:
-                continue
-            if S_ISREG(stat.st_mode):
-                # A file that replaces another one was made beside it, so it has another inode.
-                yield f"{prefix}/{entry.name}", f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
-
-
-def _modified(info: Mapping[str, Any]) -> float:
-    """Unix time of a file's last change, whatever its listing calls it."""
-    found = next((info[name] for name in ("mtime", "LastModified", "updated") if info.get(name)), 0.0)
-    if isinstance(found, str):
-        found = datetime.fromisoformat(found)
-    return found.timestamp() if isinstance(found, datetime) else float(found)
-
-
 def _remove_empty(folders: set[Path], root: Path) -> None:
     """Remove those folders, and those that they lie in, that hold nothing; ``root`` stays."""
     while folders := {folder for folder in folders if folder.is_relative_to(root) and folder != root}:
@@ -299,11 +262,6 @@ def _remove_empty(folders: set[Path], root: Path) -> None:
                 folder.rmdir()
                 emptied.add(folder.parent)
         folders = emptied
-
-
-def _mark(info: Mapping[str, Any]) -> str:
-    stamps = [str(info[name]) for name in _STAMPS if info.get(name)]
-    return ":".join([str(info.get("size")), *stamps]) if stamps else ""
 
 
 @contextmanager
@@ -328,7 +286,3 @@ def _unwritable() -> tuple[type[Exception], ...]:
 
 def _line(exc: Exception) -> str:
     return " ".join(str(exc).split())
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".part")

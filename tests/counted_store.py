@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage import StorageError, Store, Stored
+from pipeline.listing import Stored
+from pipeline.storage import StorageError, Store
 
 _PAGE = 1000
 """Keys that one call of an object store lists."""

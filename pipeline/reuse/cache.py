@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import CacheSettings
+from pipeline.listing import Stored
 from pipeline.reuse.fingerprint import digest
-from pipeline.storage import Store, Stored
+from pipeline.storage import Store
 
 FOLDER = "cache"
 CACHED_STAGES = ("crop", "features", "motion")
