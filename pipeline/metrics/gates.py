@@ -70,7 +70,7 @@ _PEOPLE: Mapping[str, Gate] = {
     "seam_step_pixels": Gate(max=5.4),
     "mouth_silence_ratio": Gate(max=1),
     "lip_lag_frames": Gate(min=-2, max=2),
-    "lip_correlation": Gate(min=0.52),
+    "lip_correlation": Gate(min=0.49),
     "identity_worst": Gate(max=0.3),
 }
 """Defaults for videos of people: what seeded stand-ins for weights draw is noise, and is not judged by these."""
