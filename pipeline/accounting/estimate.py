@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.accounting.price import Price
+from pipeline.accounting.price import HOUR_S, Price
 from pipeline.accounting.usage import Usage, total
 from pipeline.config import RunSettings
 from pipeline.ledger import Record
 from pipeline.records.index import RecordIndex
 
 _CPU = "CPU"
-_HOUR_S = 3600.0
 
 
 @dataclass
@@ -90,10 +89,10 @@ def _by(calibration: Calibration, items: int, price: Price | None) -> dict[str, 
         "device": calibration.device,
         "from_items": calibration.items,
         "renderers": len(calibration.renderers),
-        "hours": round(calibration.seconds * times / _HOUR_S, 4),
-        "video_hours": round(calibration.video_s * times / _HOUR_S, 4),
-        "cpu_hours": round(cpu_s / _HOUR_S, 4),
-        "gpu_hours": round(gpu_s / _HOUR_S, 4),
+        "hours": round(calibration.seconds * times / HOUR_S, 4),
+        "video_hours": round(calibration.video_s * times / HOUR_S, 4),
+        "cpu_hours": round(cpu_s / HOUR_S, 4),
+        "gpu_hours": round(gpu_s / HOUR_S, 4),
     }
     if price is not None:
         facts |= {"cost": round(price.of(cpu_s, gpu_s), 4), "currency": price.currency}

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.accounting.usage import Usage
 from pipeline.config import Settings
 
-_HOUR_S = 3600.0
+HOUR_S = 3600.0
 
 
 class Price(Settings):
@@ -28,7 +28,7 @@ class Price(Settings):
 
     def of(self, cpu_s: float, gpu_s: float) -> float:
         """Money for so many seconds of one CPU and of one GPU."""
-        return (cpu_s * self.cpu_hour + gpu_s * self.gpu_hour) / _HOUR_S
+        return (cpu_s * self.cpu_hour + gpu_s * self.gpu_hour) / HOUR_S
 
 
 def cost(price: Price, spent: Usage, reserved: Usage | None, video_s: float) -> dict[str, Any]:

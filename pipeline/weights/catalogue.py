@@ -79,21 +79,19 @@ def default_store() -> Path:
 
 def parse_weights(texts: Iterable[str]) -> dict[str, str]:
     """``PART=PATH`` texts as part -> path; raises CannotRun for any other form."""
-    weights = {}
-    for text in texts:
-        part, _, path = text.partition("=")
-        if not part or not path:
-            raise CannotRun(f"--weights {text}: expected PART=PATH, e.g. renderer=renderer.safetensors")
-        weights[part] = path
-    return weights
+    return _pairs(texts, "=", "--weights {}: expected PART=PATH, e.g. renderer=renderer.safetensors")
 
 
 def parse_revisions(texts: Iterable[str]) -> dict[str, str]:
     """``REPOSITORY@REVISION`` texts as repository -> revision; raises CannotRun for any other form."""
-    revisions = {}
+    return _pairs(texts, "@", "--revision {}: expected REPOSITORY@REVISION, the latter a branch, tag or commit")
+
+
+def _pairs(texts: Iterable[str], separator: str, otherwise: str) -> dict[str, str]:
+    pairs = {}
     for text in texts:
-        repository, _, revision = text.partition("@")
-        if not repository or not revision:
-            raise CannotRun(f"a revision is written REPOSITORY@REVISION (branch, tag or commit); got {text!r}")
-        revisions[repository] = revision
-    return revisions
+        name, _, value = text.partition(separator)
+        if not name or not value:
+            raise CannotRun(otherwise.format(text))
+        pairs[name] = value
+    return pairs
