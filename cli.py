@@ -14,9 +14,10 @@ import typer
 from jobs.cluster_commands import job_app, submit
 from jobs.commands import doctor, explain, metrics, report, reproduce, set_metrics, verify
 from jobs.facts import facts_text
-from jobs.flags import Config, Json, check_given, settings_of, with_settings
+from jobs.flags import Config, check_given, settings_of, with_settings
 from jobs.manifest_commands import manifest_app
 from pipeline.commands.avatars import avatars_app
+from pipeline.commands.flags import Json
 from pipeline.commands.models import models_app
 from pipeline.commands.train import train_app
 from pipeline.errors import CannotRun, Retry

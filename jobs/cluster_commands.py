@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from jobs.facts import facts_text
-from jobs.flags import Config, Json, check_given, with_settings
+from jobs.flags import Config, check_given, with_settings
+from pipeline.commands.flags import Json
 from pipeline.errors import CannotRun
 
 Address = Annotated[str, typer.Option(help="URL of the cluster's Jobs API, e.g. http://head:8265")]

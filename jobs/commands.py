@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.facts import facts_text
-from jobs.flags import Config, Json, settings_of, with_settings
+from jobs.flags import Config, settings_of, with_settings
+from pipeline.commands.flags import Json
 
 
 @with_settings

@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 from pipeline.config import RunSettings, VideoSettings
 from pipeline.weights import parse_weights
 
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Config = Annotated[Path | None, typer.Option("--config", help="job file (YAML); flags win over it")]
 
 _SIMPLE = (str, int, float, bool)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.flags import Config, Json, settings_of
+from jobs.flags import Config, settings_of
+from pipeline.commands.flags import Json
 
 manifest_app = typer.Typer(help="Make, check and look at manifests.", no_args_is_help=True)
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-models_app = typer.Typer(help="Weights: where they come from, and whether they are right.", no_args_is_help=True)
+from pipeline.commands.flags import Json
 
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+models_app = typer.Typer(help="Weights: where they come from, and whether they are right.", no_args_is_help=True)
 
 
 @models_app.command("list")

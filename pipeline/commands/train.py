@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pipeline.commands.flags import Json
+
 train_app = typer.Typer(help="Train the networks, make data for them, judge them.", no_args_is_help=True)
 
 _INTERRUPTED = 130
@@ -173,7 +175,7 @@ def train_features(
         bool | None, typer.Option("--download/--no-download", help="fetch missing published weights")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: one of its own")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make the generator's data from videos: motion codes and audio features. Run it again to make what is missing."""
     from functools import partial
