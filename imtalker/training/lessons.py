@@ -23,6 +23,7 @@ from imtalker.training.optimisers import Kind, make_optimiser
 from imtalker.training.pictures import PictureBatch, Truth
 from imtalker.training.places import true_places
 from imtalker.training.schedule import scheduled
+from imtalker.training.share import ALONE, Share
 from imtalker.training.state_codes import StateCodes
 
 _BETAS = (0.9, 0.99)
@@ -46,11 +47,15 @@ class Lesson(ABC):
         equalised_rate: float = 1.0,
         precision: torch.dtype = torch.float32,
         kind: Kind = "adam",
+        share: Share = ALONE,
     ) -> None:
-        """The rate falls along a cosine to a tenth over ``steps``; ``equalised_rate`` as for `RendererTrainer`."""
+        """The rate falls along a cosine to a tenth over ``steps``; ``equalised_rate`` as for `RendererTrainer`.
+
+        Among others (``share``) gradients and running statistics are averaged over the processes.
+        """
         self.renderer, self.learning = renderer, learning
         self.steps = 0
-        self._planned, self._rate, self._precision = steps, learning_rate, precision
+        self._planned, self._rate, self._precision, self._share = steps, learning_rate, precision, share
         self._optimiser = make_optimiser(learning, kind, learning_rate, _BETAS, equalised_rate=equalised_rate)
 
     @abstractmethod
@@ -58,7 +63,7 @@ class Lesson(ABC):
         """Of one batch; called under autocast."""
 
     def step(self, batches: Sequence[PictureBatch]) -> dict[str, float]:
-        """One update. Returns the loss. Raises ValueError for batches without a truth."""
+        """One update. Returns the loss of these batches. Raises ValueError for batches without a truth."""
         rate = scheduled(self.steps, self._planned, self._rate, _FLOOR * self._rate, _WARMUP)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -72,6 +77,8 @@ class Lesson(ABC):
                 loss = self.loss(batch, batch.truth) / len(batches)
             loss.backward()
             total += loss.item()
+        self._share.average(p.grad for p in self.learning.parameters() if p.grad is not None)
+        self._share.average(buffer for buffer in self.renderer.buffers() if buffer.is_floating_point())
         nn.utils.clip_grad_norm_(self.learning.parameters(), MAX_GRADIENT_NORM)
         self._optimiser.step()
         self.steps += 1

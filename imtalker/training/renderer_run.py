@@ -151,17 +151,20 @@ def train_renderer(
     renderer.to(device)
     data = data or avatar_pictures(run, folder, share)
 
-    def whole(step: int) -> list[PictureBatch]:
-        return [placed(part, device) for part in data.parts(step, range(1), 1)]
+    def batches(step: int) -> list[PictureBatch]:
+        parts = data.parts(step, share.parts(run.accumulate), run.accumulate * share.size)
+        return [placed(part, device) for part in parts]
 
     def learn(lesson: Lesson, name: str, steps: int) -> None:
-        # Every process learns from whole batches, so all come to the same weights.
-        train(lesson, whole, folder / name, steps=steps, report=report, pace=pace, stop=stop, share=share)
+        train(
+            lesson, batches, folder / name, steps=steps, report=report, pace=pace, stop=stop, share=share, device=device
+        )
 
     common = {
         "equalised_rate": run.equalised_rate,
         "precision": getattr(torch, run.precision),
         "kind": run.optimiser,
+        "share": share,
     }
     if run.codes_first:
         codes = CodeLesson(renderer, steps=run.codes_first, learning_rate=run.codes_rate, **common)
@@ -178,13 +181,8 @@ def train_renderer(
         average=run.average,
         **common,
         codes_fixed=run.codes_fixed,
-        share=share,
     )
     averaged = renderer if trainer.average is None else cast(Renderer, trainer.average.module)
-
-    def batches(step: int) -> list[PictureBatch]:
-        parts = data.parts(step, share.parts(run.accumulate), run.accumulate * share.size)
-        return [placed(part, device) for part in parts]
 
     def before(step: int) -> None:
         trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from threading import Barrier
 
 import pytest
 import torch
+from torch import Tensor
 
 from imtalker.renderer.renderer import Renderer
 from imtalker.training.avatar_pictures import AvatarPool
 from imtalker.training.lessons import CodeLesson, Lesson, RouteLesson
 from imtalker.training.norms import add_norms
+from imtalker.training.picture_data import part_of
 from imtalker.training.pictures import PictureBatch
+from imtalker.training.share import ALONE, Share
 from tests.imtalker.test_renderer import SMALL
 
 # Codes that tell a state are longer.
 SIZES = replace(SMALL, dim_motion=16)
 
-Make = Callable[[float], Lesson]
+Make = Callable[..., Lesson]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +40,12 @@ def fresh() -> Renderer:
     return renderer
 
 
-def codes(learning_rate: float = 1e-3) -> CodeLesson:
-    return CodeLesson(fresh(), steps=100, learning_rate=learning_rate, equalised_rate=10.0)
+def codes(learning_rate: float = 1e-3, share: Share = ALONE) -> CodeLesson:
+    return CodeLesson(fresh(), steps=100, learning_rate=learning_rate, equalised_rate=10.0, share=share)
 
 
-def routes(learning_rate: float = 1e-3) -> RouteLesson:
-    return RouteLesson(fresh(), steps=100, learning_rate=learning_rate, equalised_rate=10.0)
+def routes(learning_rate: float = 1e-3, share: Share = ALONE) -> RouteLesson:
+    return RouteLesson(fresh(), steps=100, learning_rate=learning_rate, equalised_rate=10.0, share=share)
 
 
 ROUTING = ("dense_feature_encoder.", "adapt.", "latent_token_decoder.", "imt.")
@@ -78,6 +83,40 @@ def test_it_goes_on_exactly(make: Make, batch: PictureBatch) -> None:
     second.step([batch])
     for name, value in whole.renderer.state_dict().items():
         assert torch.equal(value, second.renderer.state_dict()[name]), name
+
+
+@dataclass(frozen=True)
+class Threads(Share):
+    """Of two threads of this process."""
+
+    given: dict[int, list[Tensor]] = field(default_factory=dict)
+    meet: Barrier = field(default_factory=lambda: Barrier(2, timeout=60))
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        mine = list(tensors)
+        self.given[self.rank] = [tensor.clone() for tensor in mine]
+        self.meet.wait()
+        for tensor, *everyones in zip(mine, *self.given.values(), strict=True):
+            tensor.copy_(torch.stack(everyones).mean(0))
+        self.meet.wait()
+
+
+@pytest.mark.parametrize("make", [codes, routes])
+def test_two_processes_learn_as_one_from_two_parts(make: Make, batch: PictureBatch) -> None:
+    parts = [part_of(batch, index, 2) for index in range(2)]
+    alone, first = make(1e-3), Threads(0, 2)
+    shared = [make(1e-3, share) for share in (first, replace(first, rank=1))]
+    for _ in range(3):
+        alone.step(parts)
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda lesson, part: lesson.step([part]), shared, parts))
+    one, other = (lesson.renderer.state_dict() for lesson in shared)
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+    wanted = dict(alone.renderer.named_parameters())
+    for name, p in shared[0].renderer.named_parameters():
+        # Each step of Adam is as long as its rate, so a gradient of no size may turn it round.
+        torch.testing.assert_close(p, wanted[name], rtol=0, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("make", [codes, routes])
