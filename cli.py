@@ -20,7 +20,7 @@ from pipeline.commands.avatars import avatars_app
 from pipeline.commands.flags import Json
 from pipeline.commands.models import models_app
 from pipeline.commands.train import train_app
-from pipeline.errors import CannotRun, Retry
+from pipeline.errors import INTERRUPTED, CannotRun, Retry
 
 app = typer.Typer(
     help="Bulk talking-face videos: a manifest of portraits and speech in, videos out.",
@@ -41,8 +41,6 @@ app.command()(report)
 app.command()(verify)
 app.command()(reproduce)
 
-_INTERRUPTED = 130
-
 
 def main() -> None:
     """The program. Exit codes: 0 all ok, 1 could not run, 2 usage, 3 some items failed, 130 interrupted."""
@@ -56,7 +54,7 @@ def main() -> None:
         typer.echo(f"error: {exc}", err=True)
         sys.exit(1)
     except SystemExit as exc:
-        if exc.code == _INTERRUPTED:
+        if exc.code == INTERRUPTED:
             typer.echo("interrupted; what is done is kept, run the same command again to go on", err=True)
         raise
 

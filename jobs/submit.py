@@ -16,7 +16,7 @@ import yaml
 
 from jobs.schema import Job, RuntimeEnv
 from pipeline.config import RunSettings
-from pipeline.errors import CannotRun
+from pipeline.errors import INTERRUPTED, CannotRun
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -49,7 +49,7 @@ class JobState:
         """The run's exit code where it has one; 130 for a job that was cancelled, 1 for one that Ray couldn't run."""
         if self.exit_code is not None and self.status != "STOPPED":
             return self.exit_code
-        return {"SUCCEEDED": 0, "STOPPED": 130}.get(self.status, 1)
+        return {"SUCCEEDED": 0, "STOPPED": INTERRUPTED}.get(self.status, 1)
 
 
 def submit(job: Job, address: str | None = None) -> str:

@@ -13,6 +13,9 @@ work next time; a gate the video did not pass; or this program."""
 Retry = Literal["failed", ErrorKind]
 """Which failed items a run is told to attempt again: all of them, or those of one kind."""
 
+INTERRUPTED = 130
+"""Exit code of what somebody stopped (128 and the number of SIGINT)."""
+
 # Their exceptions share no base with Python's own.
 _STORAGE_CLIENTS = frozenset({"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "s3fs"})
 

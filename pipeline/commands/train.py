@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipeline.commands.flags import Json
+from pipeline.errors import INTERRUPTED
 
 train_app = typer.Typer(help="Train the networks, make data for them, judge them.", no_args_is_help=True)
 
-_INTERRUPTED = 130
 _MISSED = 3
 
 Config = Annotated[Path | None, typer.Option("--config", help="settings (YAML); flags win over it")]
@@ -230,4 +230,4 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None

@@ -100,11 +100,13 @@ def _check(path: Path, found: dict[str, Any] | None, wanted: dict[str, Any], wha
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        facts: dict[str, Any] = json.loads(path.read_text())
+        facts: Any = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as exc:
         raise CannotRun(f"{path.parent} can't be used: {exc}") from exc
+    if not isinstance(facts, dict):
+        raise CannotRun(f"{path.parent} can't be used: {path.name} holds no settings; name another output")
     return facts
 
 

@@ -170,6 +170,15 @@ def test_other_settings_are_not_mixed_into_a_training(data: Path, tmp_path: Path
     assert checkpoint(tmp_path / "out")["steps"] == 2
 
 
+@pytest.mark.parametrize("text", ["[]", "7", "{"])
+def test_a_record_that_was_damaged_is_named(data: Path, tmp_path: Path, text: str) -> None:
+    document = generator_document(data, tmp_path / "out", steps=1)
+    train(GeneratorSettings, document)
+    (tmp_path / "out" / RECORD).write_text(text)
+    with pytest.raises(CannotRun, match="out can't be used: "):
+        train(GeneratorSettings, document | {"steps": 2})
+
+
 def test_a_setting_that_an_older_version_did_not_know_counts_as_its_default(data: Path, tmp_path: Path) -> None:
     document = generator_document(data, tmp_path / "out", steps=1)
     train(GeneratorSettings, document)
