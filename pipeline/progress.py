@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -24,35 +25,18 @@ from pipeline.accounting.stage_times import stage_lines
 from pipeline.summary import RunSummary
 
 
-class RunProgress:
-    """Counts of one phase at a time: items and, where they are known, frames."""
+class ConsoleProgress:
+    """While it is entered, bars where the console is a terminal; lines that stay go between them."""
 
-    def __init__(self, console: Console, interval_s: float) -> None:
-        self._console = console
-        self._interval_s = interval_s
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        """``columns`` come before the time that has passed and the time that is left."""
+        self._console, self._columns = console, columns
         self._bars: Progress | None = None
-        self._items: TaskID | None = None
-        self._frames: TaskID | None = None
-        self._phase = ""
-        self._reset()
-
-    def _reset(self) -> None:
-        self._total = self._done = self._failed = 0
-        self._frames_total = self._frames_done = 0
-        self._started = self._said = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._bars = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description:<22}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]:>14}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
+            times = TimeElapsedColumn(), TimeRemainingColumn()
+            self._bars = Progress(*self._columns, *times, console=self._console)
             self._bars.start()
         return self
 
@@ -65,6 +49,24 @@ class RunProgress:
     def say(self, text: str) -> None:
         """One line that stays."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class RunProgress(ConsoleProgress):
+    """Counts of one phase at a time: items and, where they are known, frames."""
+
+    def __init__(self, console: Console, interval_s: float) -> None:
+        task, rate = TextColumn("{task.description:<22}"), TextColumn("{task.fields[rate]:>14}")
+        super().__init__(console, SpinnerColumn(), task, BarColumn(), MofNCompleteColumn(), rate)
+        self._interval_s = interval_s
+        self._items: TaskID | None = None
+        self._frames: TaskID | None = None
+        self._phase = ""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._total = self._done = self._failed = 0
+        self._frames_total = self._frames_done = 0
+        self._started = self._said = time.monotonic()
 
     def begin(self, phase: str, total: int, frames: int = 0) -> None:
         """Start a phase of ``total`` items that have ``frames`` frames together (0: unknown)."""

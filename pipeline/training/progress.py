@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 
 from imtalker.training.loop import Progress, Validation
+from pipeline.progress import ConsoleProgress
 
 
-class TrainingProgress:
+class TrainingProgress(ConsoleProgress):
     """Steps done, the loss, speed, and the time that is left."""
 
     def __init__(self, console: Console, name: str, steps: int, interval_s: float) -> None:
-        self._console, self._name, self._steps, self._interval_s = console, name, steps, interval_s
-        self._bars: Bars | None = None
+        task, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+        super().__init__(console, task, BarColumn(), MofNCompleteColumn(), state)
+        self._name, self._steps, self._interval_s = name, steps, interval_s
         self._task: TaskID | None = None
         self._said = float("-inf")
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bars = Bars(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[state]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def say(self, text: str) -> None:
-        """One line that stays."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def stepped(self, step: int) -> None:
         """So many steps are done; the first call says where the run goes on."""
