@@ -278,10 +278,13 @@ def _check_encoder_config(path: Path, config: AudioEncoderConfig) -> None:
 
 
 def _fill(network: Network, state: State, path: Path) -> Network:
-    """Put ``state`` into ``network``, which was built on the meta device, in place of its tensors."""
+    """Put copies of ``state`` into ``network``, which was built on the meta device, in place of its tensors."""
     expected = network.state_dict()
     _check(state, expected, path)
-    network.load_state_dict({key: state[key].to(tensor.dtype) for key, tensor in expected.items()}, assign=True)
+    # Copied, as tensors that are mapped to a file change with it, and lie where it has them: on some CPUs products
+    # with weights off their alignment differ in the last bits, so equal weights would make other frames by their file.
+    own = {key: state[key].to(tensor.dtype, copy=True) for key, tensor in expected.items()}
+    network.load_state_dict(own, assign=True)
     return network.eval()
 
 

@@ -203,6 +203,16 @@ def test_loaded_networks_can_be_trained_without_touching_the_file(
     assert weights_sha256(path) == before
 
 
+def test_a_loaded_network_does_not_change_with_its_file(tiny: tuple[Renderer, MotionGenerator], tmp_path: Path) -> None:
+    path = tmp_path / "r.safetensors"
+    save_renderer(tiny[0], path)
+    loaded = load_renderer(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    for name, tensor in tiny[0].state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
 # Refusals
 
 
