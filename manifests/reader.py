@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from manifests.errors import ManifestError
+from manifests.parquet import parquet_table
 from manifests.row import MotionFrom, Row, parse_rows
 from manifests.schema import check_schema, user_columns
 from manifests.uri import StorageOptions, absolute, file_name, filesystem, parent, storage_errors
@@ -100,5 +100,4 @@ def _load(uri: str, storage_options: StorageOptions | None) -> tuple[pa.Table, s
 
 
 def _read(filesystem_: AbstractFileSystem, path: str) -> pa.Table:
-    with filesystem_.open(path, "rb") as file:
-        return pq.ParquetFile(file).read()
+    return parquet_table(filesystem_.cat_file(path))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from manifests import ids
+from manifests.parquet import parquet_table
 from pipeline.errors import CannotRun
 from pipeline.item.reproduce import reproduce
 from pipeline.ledger import STAGES, Record, clock_time
@@ -176,7 +176,7 @@ def find_record(store: Store, item: str) -> tuple[str, Record | None]:
 
 def _results(store: Store) -> pa.Table | None:
     try:
-        return pq.read_table(pa.BufferReader(store.get_bytes("results.parquet")))
+        return parquet_table(store.get_bytes("results.parquet"))
     except FileNotFoundError:
         return None
     except pa.ArrowException as exc:

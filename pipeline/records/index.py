@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.parquet import parquet_table
 from pipeline.errors import ErrorKind
 from pipeline.ledger import Record, parse_record
 from pipeline.reuse.stage_facts import recorded_facts
@@ -233,7 +234,7 @@ def _live(table: pa.Table | None, marks: dict[str, str]) -> list[bool]:
 def _read(data: bytes, columns: list[str] | None = None) -> pa.Table | None:
     """A file of the index; None for one that is damaged or of another version of this program."""
     try:
-        table = pq.read_table(io.BytesIO(data), columns=columns or _SCHEMA.names)
+        table = parquet_table(data, columns or _SCHEMA.names)
     except (pa.ArrowException, OSError):
         return None
     return table if set(columns or _SCHEMA.names) <= set(table.schema.names) else None

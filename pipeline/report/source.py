@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from manifests.parquet import parquet_table
 from pipeline.errors import CannotRun
 from pipeline.inputs.fetch import redacted
 from pipeline.records.index import RecordIndex
@@ -75,7 +75,7 @@ def read_source(output: str, storage_options: Mapping[str, Mapping[str, Any]] | 
     store = Store(output, storage_options or {})
     run = _document(store, "run.json")
     try:
-        table = pq.read_table(pa.BufferReader(store.get_bytes("results.parquet")))
+        table = parquet_table(store.get_bytes("results.parquet"))
     except FileNotFoundError:
         table, run = _from_records(store), {}
     except (pa.ArrowException, OSError) as exc:

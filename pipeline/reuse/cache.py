@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.parquet import parquet_table
 from pipeline.config import CacheSettings
 from pipeline.listing import Stored
 from pipeline.reuse.fingerprint import digest
@@ -110,9 +111,9 @@ class Cache:
         """When results were last used (Unix time), as far as runs have noted it."""
         if self._uses is None:
             try:
-                table = pq.read_table(io.BytesIO(self._store.get_bytes(_USES)), columns=["key", "used_at"])
+                table = parquet_table(self._store.get_bytes(_USES), ["key", "used_at"])
                 self._uses = dict(zip(table["key"].to_pylist(), table["used_at"].to_pylist(), strict=True))
-            except (FileNotFoundError, pa.ArrowException):
+            except (FileNotFoundError, KeyError, pa.ArrowException):
                 self._uses = {}
         return self._uses
 

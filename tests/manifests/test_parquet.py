@@ -1,0 +1,42 @@
+"""Parquet files in memory."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.parquet import parquet_table
+
+TABLE = pa.table({"a": range(1000), "b": ["x"] * 1000})
+
+
+def content() -> bytearray:
+    buffer = io.BytesIO()
+    pq.write_table(TABLE, buffer)
+    return bytearray(buffer.getvalue())
+
+
+def test_a_table_comes_back_whole_or_some_columns_of_it() -> None:
+    assert parquet_table(content()).equals(TABLE)
+    assert parquet_table(content(), ["b", "absent"]).equals(TABLE.select(["b"]))
+
+
+def test_arrows_threads_hold_nothing_of_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, opened = content(), pq.ParquetFile
+
+    def with_data_gone(source: Any) -> pq.ParquetFile:
+        data.clear()  # raises BufferError as long as something holds it
+        return opened(source)
+
+    monkeypatch.setattr(pq, "ParquetFile", with_data_gone)
+    assert parquet_table(data).equals(TABLE)
+
+
+@pytest.mark.parametrize("data", [b"", b"no Parquet"])
+def test_what_is_no_parquet_is_refused(data: bytes) -> None:
+    with pytest.raises(pa.ArrowException):
+        parquet_table(data)
