@@ -10,7 +10,6 @@ from typing import Any
 
 from pipeline.doctor.checks import examine_node, node_limit_s
 from pipeline.doctor.finding import Finding, Request, fail, note, ok
-from pipeline.doctor.ray import token_source
 from pipeline.errors import CannotRun
 from pipeline.machines.cluster import connected
 from pipeline.machines.resources import place
@@ -24,10 +23,7 @@ def check(request: Request) -> Iterator[Finding]:
         with connected(request.address):
             yield from _look_around(request)
     except CannotRun as exc:
-        hint = "is it there, and may this machine reach it?"
-        if token_source() is not None:
-            hint += " If it asks for a token: export RAY_AUTH_MODE=token"
-        yield fail(" ".join(str(exc).split()), hint)
+        yield fail(" ".join(str(exc).split()), "is it there, and may this machine reach it?")
 
 
 def _look_around(request: Request) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.doctor.finding import Finding, Request, fail, note, ok
+from pipeline.machines.cluster import token_source
 
 _TELEMETRY = "RAY_USAGE_STATS_ENABLED"
 
@@ -22,15 +23,6 @@ def check(request: Request) -> Iterator[Finding]:
 
 def _own(request: Request) -> str:
     return f"joins {request.address}" if request.address else "a cluster of the run's own"
-
-
-def token_source() -> str | None:
-    """Where Ray would read its token; None where there is none."""
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        if os.environ.get(name):
-            return name
-    file = Path.home() / ".ray" / "auth_token"
-    return str(file) if file.is_file() else None
 
 
 def _authentication(address: str | None) -> Finding:

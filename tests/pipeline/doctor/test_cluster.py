@@ -109,6 +109,11 @@ def test_without_its_token_a_cluster_is_not_joined(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    found = examine(Check("cluster", "pipeline.doctor.cluster:check", 60), Request(address=cluster.address))
-    assert [f.status for f in found] == ["fail"]
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    check, request = Check("cluster", "pipeline.doctor.cluster:check", 60), Request(address=cluster.address)
+    (without,) = examine(check, request)
+    assert without.status == "fail" and "RAY_AUTH_MODE" not in without.message
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text(TOKEN)
+    (unshown,) = examine(check, request)
+    assert unshown.status == "fail" and "export RAY_AUTH_MODE=token" in unshown.message
