@@ -86,7 +86,7 @@ class GeneratorTrainer:
             self._scaler.scale(losses.total / len(batches)).backward()
             for name in terms:
                 terms[name] += getattr(losses, name).item() / len(batches)
-        self._share.average(p.grad for p in self.generator.parameters() if p.grad is not None)
+        self._share.average_gradients(self.generator.parameters())
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self.average.update_parameters(self.generator)

@@ -77,8 +77,8 @@ class Lesson(ABC):
                 loss = self.loss(batch, batch.truth) / len(batches)
             loss.backward()
             total += loss.item()
-        self._share.average(p.grad for p in self.learning.parameters() if p.grad is not None)
-        self._share.average(buffer for buffer in self.renderer.buffers() if buffer.is_floating_point())
+        self._share.average_gradients(self.learning.parameters())
+        self._share.average_buffers(self.renderer)
         nn.utils.clip_grad_norm_(self.learning.parameters(), MAX_GRADIENT_NORM)
         self._optimiser.step()
         self.steps += 1

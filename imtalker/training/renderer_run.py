@@ -111,9 +111,8 @@ class SharedRendererTrainer(RendererTrainer):
         return super().step(batches) | {"learning_rate": self._optimiser.param_groups[0]["lr"]}
 
     def _update(self, optimiser: torch.optim.Optimizer, network: nn.Module, scaler: torch.amp.GradScaler) -> None:
-        trained = [p for group in optimiser.param_groups for p in group["params"]]
-        self._share.average(p.grad for p in trained if p.grad is not None)
-        self._share.average(buffer for buffer in network.buffers() if buffer.is_floating_point())
+        self._share.average_gradients(p for group in optimiser.param_groups for p in group["params"])
+        self._share.average_buffers(network)
         super()._update(optimiser, network, scaler)
 
 

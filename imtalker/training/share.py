@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 _BUCKET = 1 << 23
 """Numbers that travel together: 32 MB in float32."""
@@ -49,6 +49,14 @@ class Share:
             parts = flat.split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace the gradients of those parameters that have one by their means over all processes."""
+        self.average(p.grad for p in parameters if p.grad is not None)
+
+    def average_buffers(self, network: nn.Module) -> None:
+        """Replace a network's running statistics by their means over all processes."""
+        self.average(buffer for buffer in network.buffers() if buffer.is_floating_point())
 
     def means(self, values: dict[str, float], device: torch.device | str) -> dict[str, float]:
         """Means over all processes of numbers with the same names."""
