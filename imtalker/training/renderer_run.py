@@ -42,7 +42,7 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class RendererRun:
-    """Settings. Rates follow a warm-up, then a cosine to ``floor``; helpers fade linearly up to ``helped`` steps."""
+    """Settings. Helpers fade linearly up to ``helped`` steps; for rates see `rate`."""
 
     renderer: RendererConfig
     steps: int
@@ -58,6 +58,10 @@ class RendererRun:
     optimiser: Kind = "adam"
     floor: float = 2e-5
     warmup: int = 200
+    again: int = 0
+    """Steps at the end in which the rate goes down a second time."""
+    again_rate: float = 0.25
+    """Of the learning rate, where they begin."""
     weights: RendererWeights = field(
         default_factory=lambda: RendererWeights(
             1.0, perceptual=0.5, face=0.05, identity=0.0, adversarial=0.0, routing=0.1, codes=0.2
@@ -95,6 +99,16 @@ class RendererRun:
     discriminator_width: int = 64
     accumulate: int = 1
     """Parts that a batch is worked through in."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate: a warm-up, a cosine to ``floor``, and in the last ``again`` steps another cosine to it.
+
+        Such restarts are those of SGDR (arXiv 1608.03983).
+        """
+        first = self.steps - self.again
+        if step < first:
+            return scheduled(step, first, self.learning_rate, self.floor, self.warmup)
+        return scheduled(step - first, self.again, self.again_rate * self.learning_rate, self.floor)
 
 
 class SharedRendererTrainer(RendererTrainer):
@@ -184,7 +198,7 @@ def train_renderer(
     averaged = renderer if trainer.average is None else cast(Renderer, trainer.average.module)
 
     def before(step: int) -> None:
-        trainer.set_learning_rate(scheduled(step, run.steps, run.learning_rate, run.floor, run.warmup))
+        trainer.set_learning_rate(run.rate(step))
         trainer.codes_told = step < run.codes_told
         helps: dict[Routes, int] = {"told": run.routes_told, "near": run.routes_near, "part": run.routes_part}
         trainer.routes = next((routes for routes, steps in helps.items() if step < steps), "own")

@@ -19,6 +19,8 @@ RECORD = "training.json"
 _FREE = {
     "output",
     "steps",
+    "again",
+    "again_rate",
     "device",
     "precision",
     "accumulate",

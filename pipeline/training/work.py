@@ -113,6 +113,8 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         equalised_rate=settings.equalised_rate,
         floor=settings.floor,
         warmup=settings.warmup,
+        again=settings.again,
+        again_rate=settings.again_rate,
         weights=RendererWeights(**settings.weights.model_dump()),
         helped=settings.helped,
         codes_told=settings.codes_told,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from imtalker.checkpoints import CheckpointError
+from imtalker.config import RendererConfig
 from imtalker.generator.generator import MotionGenerator
 from imtalker.seeded import seeded_state_dict
 from imtalker.training.chance import chance
@@ -19,6 +20,7 @@ from imtalker.training.motion_clips import ClipError, MotionClip, write_clip
 from imtalker.training.motion_data import MotionData
 from imtalker.training.picture_clips import TRAINED_ON
 from imtalker.training.picture_data import ClipPictures
+from imtalker.training.renderer_run import RendererRun
 from imtalker.training.schedule import scheduled
 from imtalker.training.share import Share
 from tests.imtalker.published import split, write_hub_folder
@@ -90,6 +92,12 @@ def test_alone_nothing_is_averaged() -> None:
 def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
     rates = [scheduled(step, 104, rate=1.0, floor=0.2, warmup=4) for step in (0, 3, 4, 54, 104, 200)]
     assert rates == pytest.approx([0.25, 1.0, 1.0, 0.6, 0.2, 0.2])
+
+
+def test_the_renderers_rate_falls_once_more_at_the_end() -> None:
+    run = RendererRun(RendererConfig(), 154, learning_rate=1.0, floor=0.2, warmup=4, again=50, again_rate=0.6)
+    assert [run.rate(step) for step in (0, 54, 104, 129)] == pytest.approx([0.25, 0.6, 0.6, 0.4])
+    assert 0.2 < run.rate(153) < 0.201
 
 
 def test_the_generators_rate_is_that_of_its_step() -> None:
