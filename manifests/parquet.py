@@ -19,3 +19,10 @@ def parquet_table(data: bytes | bytearray, columns: Sequence[str] | None = None)
     own.write(data)
     with pq.ParquetFile(pa.BufferReader(own.getvalue())) as file:
         return file.read(columns=None if columns is None else list(columns))
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The content of a Parquet file that holds a table, compressed by zstd."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue().to_pybytes()

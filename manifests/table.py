@@ -12,10 +12,10 @@ from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from manifests.errors import ManifestError
+from manifests.parquet import parquet_bytes
 from manifests.schema import BY_NAME
 from manifests.uri import StorageOptions, filesystem, storage_errors
 
@@ -65,13 +65,12 @@ def write_table(table: pa.Table, uri: str, storage_options: StorageOptions | Non
         ManifestError: the place can't be written to.
     """
     try:
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
+        content = parquet_bytes(table)
         filesystem_, path = filesystem(uri, storage_options)
         if isinstance(filesystem_, LocalFileSystem):
-            _replace(Path(path), buffer.getvalue())
+            _replace(Path(path), content)
         else:
-            filesystem_.pipe_file(path, buffer.getvalue())
+            filesystem_.pipe_file(path, content)
     except storage_errors() as exc:
         raise ManifestError(f"{uri}: can't be written: {type(exc).__name__}: {exc}") from exc
 

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from manifests import ids
-from manifests.parquet import parquet_table
 from pipeline.errors import CannotRun
 from pipeline.item.reproduce import reproduce
 from pipeline.ledger import STAGES, Record, clock_time
+from pipeline.records.results import read_results
 from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.storage import Store
 
@@ -29,7 +29,7 @@ def explain(output: str, item: str, storage_options: dict[str, Any] | None = Non
     nearest ids for an id that it does not have, and where the storage fails.
     """
     store = Store(output, storage_options or {})
-    results = _results(store)
+    results = read_results(store)
     key, record = find_record(store, item)
     rows = _rows(results, record.id if record else item)
     if record is None and not rows:
@@ -172,15 +172,6 @@ def find_record(store: Store, item: str) -> tuple[str, Record | None]:
         if (record := _record(store, key)) is not None and record.id == item:
             return key, record
     return item, None
-
-
-def _results(store: Store) -> pa.Table | None:
-    try:
-        return parquet_table(store.get_bytes("results.parquet"))
-    except FileNotFoundError:
-        return None
-    except pa.ArrowException as exc:
-        raise CannotRun(f"{store.url('results.parquet')} can't be read: {exc}") from exc
 
 
 def _rows(results: pa.Table | None, item: str) -> list[dict[str, Any]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from manifests.parquet import parquet_bytes
 from pipeline.config import InputLimits, RunSettings
 from pipeline.errors import ItemError
 from pipeline.inputs.fetch import LocalInput, fetched
@@ -191,9 +190,7 @@ def hear(meter: ItemMeter, sound: Path, video: Path, media: MediaReader, limits:
 
 def curves_parquet(curves: Mapping[str, np.ndarray]) -> bytes:
     """A table with a row a frame."""
-    buffer = BytesIO()
-    pq.write_table(pa.table({name: values.astype(np.float32) for name, values in curves.items()}), buffer)
-    return buffer.getvalue()
+    return parquet_bytes(pa.table({name: values.astype(np.float32) for name, values in curves.items()}))
 
 
 def _tried(measure: Callable[[], R], doing: str) -> R | None:

@@ -8,7 +8,6 @@ new files are written before the ones that they replace are deleted, and a reade
 
 from __future__ import annotations
 
-import io
 import json
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from manifests.parquet import parquet_table
+from manifests.parquet import parquet_bytes, parquet_table
 from pipeline.errors import ErrorKind
 from pipeline.ledger import Record, parse_record
 from pipeline.reuse.stage_facts import recorded_facts
@@ -212,9 +210,7 @@ class RecordIndex:
 
     def _put(self, table: pa.Table) -> str:
         name = f"{FOLDER}/{uuid.uuid4().hex}.parquet"
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        self._store.put_bytes(name, buffer.getvalue())
+        self._store.put_bytes(name, parquet_bytes(table))
         return name
 
 

@@ -12,6 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.parquet import parquet_table
+from pipeline.errors import CannotRun
+from pipeline.inputs.fetch import redacted
 from pipeline.records.row import RESULTS_SCHEMA
 from pipeline.storage import Store
 
@@ -38,6 +41,19 @@ def write_results(store: Store, tables: Iterable[pa.Table]) -> None:
                     writer = stack.enter_context(pq.ParquetWriter(path, table.schema))
                 writer.write_table(table, row_group_size=BLOCK_ROWS)
         store.put_file(path, "results.parquet")
+
+
+def read_results(store: Store) -> pa.Table | None:
+    """The table of ``results.parquet``; None where no run has ended.
+
+    Raises CannotRun for a file that is no Parquet, `StorageError` where the storage fails.
+    """
+    try:
+        return parquet_table(store.get_bytes("results.parquet"))
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, OSError) as exc:
+        raise CannotRun(f"{redacted(store.uri)}/results.parquet can't be read: {exc}") from exc
 
 
 class ScatteredRows:

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.parquet import parquet_table
 from pipeline.errors import CannotRun
 from pipeline.inputs.fetch import redacted
 from pipeline.records.index import RecordIndex
+from pipeline.records.results import read_results
 from pipeline.records.row import RESULTS_SCHEMA, results_row
 from pipeline.storage import Store
 
@@ -74,12 +74,9 @@ def read_source(output: str, storage_options: Mapping[str, Mapping[str, Any]] | 
     """
     store = Store(output, storage_options or {})
     run = _document(store, "run.json")
-    try:
-        table = parquet_table(store.get_bytes("results.parquet"))
-    except FileNotFoundError:
+    table = read_results(store)
+    if table is None:
         table, run = _from_records(store), {}
-    except (pa.ArrowException, OSError) as exc:
-        raise CannotRun(f"{redacted(store.uri)}/results.parquet can't be read: {exc}") from exc
     if not {"id", "status"} <= set(table.column_names):
         raise CannotRun(f"{redacted(store.uri)}/results.parquet is no table of results: it has no id and status")
     return Source(store, _clean_table(table), _clean(run), _clean(_document(store, "set_metrics.json")))

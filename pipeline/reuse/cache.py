@@ -7,7 +7,6 @@ lease: nothing that a stage may still read is removed.
 
 from __future__ import annotations
 
-import io
 import re
 import time
 from collections import Counter
@@ -16,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from manifests.parquet import parquet_table
+from manifests.parquet import parquet_bytes, parquet_table
 from pipeline.config import CacheSettings
 from pipeline.listing import Stored
 from pipeline.reuse.fingerprint import digest
@@ -121,9 +119,7 @@ class Cache:
         known = {key: at for key, at in self._last_uses().items() if key in self.results}
         known.update(uses)
         columns: dict[str, list[Any]] = {"key": list(known), "used_at": list(known.values())}
-        buffer = io.BytesIO()
-        pq.write_table(pa.table(columns), buffer, compression="zstd")
-        self._store.put_bytes(_USES, buffer.getvalue())
+        self._store.put_bytes(_USES, parquet_bytes(pa.table(columns)))
         self._uses = known
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import io
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.parquet import parquet_table
+from manifests.parquet import parquet_bytes, parquet_table
 
 TABLE = pa.table({"a": range(1000), "b": ["x"] * 1000})
 
 
 def content() -> bytearray:
-    buffer = io.BytesIO()
-    pq.write_table(TABLE, buffer)
-    return bytearray(buffer.getvalue())
+    return bytearray(parquet_bytes(TABLE))
+
+
+def test_any_reader_reads_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(parquet_bytes(TABLE))
+    assert pq.read_table(tmp_path / "t.parquet").equals(TABLE)
 
 
 def test_a_table_comes_back_whole_or_some_columns_of_it() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import CannotRun
 from pipeline.records import results
-from pipeline.records.results import ScatteredRows, beside, write_results
+from pipeline.records.results import ScatteredRows, beside, read_results, write_results
 from pipeline.records.row import RESULTS_SCHEMA, results_row, skipped_row
 from pipeline.storage import Store
 from tests.pipeline.test_ledger import failed, ok
@@ -82,6 +82,15 @@ def test_written_results_are_read_back(tmp_path: Path) -> None:
     (one,) = in_order(tmp_path, [(0, results_row(ok(), reused=False))])
     tables = [beside(one, pa.table({"speaker": [name]})) for name in ("Ann", "Bob")]
     write_results(Store(str(tmp_path / "run"), {}), tables)
-    back = pq.read_table(tmp_path / "run" / "results.parquet")
+    back = read_results(Store(str(tmp_path / "run"), {}))
     assert back.schema.equals(tables[0].schema)
     assert back.to_pylist() == pa.concat_tables(tables).to_pylist()
+
+
+@pytest.mark.parametrize("content", [b"", b"no table", b"PAR1 damaged PAR1"])
+def test_results_that_cannot_be_read_are_said_so(tmp_path: Path, content: bytes) -> None:
+    store = Store(str(tmp_path), {})
+    assert read_results(store) is None
+    (tmp_path / "results.parquet").write_bytes(content)
+    with pytest.raises(CannotRun, match=r"results\.parquet can't be read"):
+        read_results(store)
