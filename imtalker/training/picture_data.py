@@ -35,7 +35,7 @@ class PictureData(Protocol):
 
 
 class AvatarPictures:
-    """Procedural avatars; every ``steps`` steps new ones are drawn, and kept in ``folder``."""
+    """Procedural avatars; new ones are drawn every ``steps`` steps and at those of ``anew``, and kept in ``folder``."""
 
     def __init__(
         self,
@@ -50,17 +50,18 @@ class AvatarPictures:
         groups: int,
         states: int,
         steps: int,
+        anew: Sequence[int] = (),
         share: Share = ALONE,
     ) -> None:
         """``references`` avatars in a batch with ``targets`` pictures to make of each; see `AvatarPool`."""
         self._folder, self._size, self._seed, self._world, self._share = folder, size, seed, world, share
         self._references, self._targets, self._strangers = references, targets, strangers
-        self._groups, self._states, self._steps = groups, states, steps
+        self._groups, self._states, self._steps, self._anew = groups, states, steps, anew
         self._pool: tuple[int, AvatarPool] | None = None
 
     def parts(self, step: int, wanted: Sequence[int], count: int) -> list[PictureBatch]:
         draw = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
-        pool = self._pool_of(step // self._steps)
+        pool = self._pool_of(step // self._steps + sum(step >= first for first in self._anew))
         batch = pool.batch(self._references, self._targets, draw, self._strangers)
         return [part_of(batch, index, count) for index in wanted]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,10 +59,10 @@ class RendererRun:
     optimiser: Kind = "adam"
     floor: float = 2e-5
     warmup: int = 200
-    again: int = 0
-    """Steps at the end in which the rate goes down a second time."""
+    again: tuple[int, ...] = ()
+    """Lengths, in steps, of the parts at the end in which the rate goes down once more, each with new avatars."""
     again_rate: float = 0.25
-    """Of the learning rate, where they begin."""
+    """Of the learning rate, where such a part begins."""
     weights: RendererWeights = field(
         default_factory=lambda: RendererWeights(
             1.0, perceptual=0.5, face=0.05, identity=0.0, adversarial=0.0, routing=0.1, codes=0.2
@@ -101,14 +102,20 @@ class RendererRun:
     """Parts that a batch is worked through in."""
 
     def rate(self, step: int) -> float:
-        """The learning rate: a warm-up, a cosine to ``floor``, and in the last ``again`` steps another cosine to it.
+        """The learning rate: a warm-up, a cosine to ``floor``, and in each part of ``again`` another cosine to it.
 
         Such restarts are those of SGDR (arXiv 1608.03983).
         """
-        first = self.steps - self.again
-        if step < first:
-            return scheduled(step, first, self.learning_rate, self.floor, self.warmup)
-        return scheduled(step - first, self.again, self.again_rate * self.learning_rate, self.floor)
+        begun = bisect_right(self.restarts, step)
+        if not begun:
+            return scheduled(step, self.steps - sum(self.again), self.learning_rate, self.floor, self.warmup)
+        since, length = step - self.restarts[begun - 1], self.again[begun - 1]
+        return scheduled(since, length, self.again_rate * self.learning_rate, self.floor)
+
+    @property
+    def restarts(self) -> list[int]:
+        """The steps at which the parts of ``again`` begin."""
+        return [self.steps - sum(self.again[part:]) for part in range(len(self.again))]
 
 
 class SharedRendererTrainer(RendererTrainer):
@@ -243,6 +250,7 @@ def avatar_pictures(run: RendererRun, folder: Path, share: Share = ALONE) -> Ava
         groups=run.pool_groups,
         states=run.pool_states,
         steps=run.pool_steps,
+        anew=run.restarts,
         share=share,
     )
 

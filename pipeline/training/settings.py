@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, field_validator, model_validator
 
 from imtalker.config import AudioEncoderConfig, GeneratorConfig, RendererConfig
 from imtalker.presets import find_preset
@@ -107,8 +107,8 @@ class RendererSettings(TrainingSettings):
     equalised_rate: float = Field(10.0, gt=0, description="times the learning rate, for layers of unit spread")
     floor: float = Field(2e-5, gt=0, description="learning rate at the end")
     warmup: int = Field(200, ge=0, description="steps up to the full learning rate")
-    again: int = Field(0, ge=0, description="steps at the end in which the rate goes down a second time")
-    again_rate: float = Field(0.25, gt=0, description="of the learning rate, where they begin")
+    again: list[PositiveInt] = Field([], description="steps of each further fall of the rate, at the end")
+    again_rate: float = Field(0.25, gt=0, description="of the learning rate, where such a part begins")
     weights: LossWeights = LossWeights()
     helped: int = Field(6000, ge=1, description="steps over which routing and codes fade")
     codes_told: int = Field(0, ge=0, description="steps at first with motion codes of the true states; avatars only")
@@ -147,8 +147,8 @@ class RendererSettings(TrainingSettings):
             raise ValueError(
                 "norms need two references or more in every part of a batch: raise batch, or set norms: false"
             )
-        if self.again >= self.steps:
-            raise ValueError(f"again is a part of steps: expected less than {self.steps}, found {self.again}")
+        if sum(self.again) >= self.steps:
+            raise ValueError(f"again is a part of steps: expected less than {self.steps}, found {sum(self.again)}")
         helped = ("codes_first", "routes_first", "codes_told", "routes_told", "routes_near", "routes_part")
         if self.data != AVATARS and (wanted := [name for name in helped if getattr(self, name)]):
             raise ValueError(f"{', '.join(wanted)}: pictures whose states are known are needed, data: avatars")

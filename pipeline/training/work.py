@@ -113,7 +113,7 @@ def renderer_run(settings: RendererSettings) -> RendererRun:
         equalised_rate=settings.equalised_rate,
         floor=settings.floor,
         warmup=settings.warmup,
-        again=settings.again,
+        again=tuple(settings.again),
         again_rate=settings.again_rate,
         weights=RendererWeights(**settings.weights.model_dump()),
         helped=settings.helped,

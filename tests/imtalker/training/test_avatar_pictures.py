@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_chance_is_the_generators(pool: AvatarPool) -> None:
     assert not torch.equal(one.target, three.target)
 
 
-def pictures(folder: Path, **changes: int) -> AvatarPictures:
+def pictures(folder: Path, **changes: Any) -> AvatarPictures:
     sizes = {"references": 4, "targets": 2, "groups": 2, "states": 3, "steps": 10, "seed": 0} | changes
     return AvatarPictures(folder, SIZE, strangers=0.5, world="full", **sizes)
 
@@ -123,5 +124,9 @@ def test_steps_have_batches_of_their_own_and_new_avatars_come(tmp_path: Path) ->
     assert torch.equal(batches[0], batches[3])
     assert not torch.equal(batches[0], batches[1])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.safetensors", "1.safetensors"]
+    later = pictures(tmp_path, anew=[12])
+    assert torch.equal(later.parts(11, [0], 1)[0].target, data.parts(11, [0], 1)[0].target)
+    later.parts(12, [0], 1)
+    assert (tmp_path / "2.safetensors").exists()
     held_out = [data.held_out(3) for _ in range(2)]
     assert torch.equal(held_out[0].target, held_out[1].target) and len(held_out[0].target) == 3

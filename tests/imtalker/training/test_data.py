@@ -94,10 +94,11 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert rates == pytest.approx([0.25, 1.0, 1.0, 0.6, 0.2, 0.2])
 
 
-def test_the_renderers_rate_falls_once_more_at_the_end() -> None:
-    run = RendererRun(RendererConfig(), 154, learning_rate=1.0, floor=0.2, warmup=4, again=50, again_rate=0.6)
-    assert [run.rate(step) for step in (0, 54, 104, 129)] == pytest.approx([0.25, 0.6, 0.6, 0.4])
-    assert 0.2 < run.rate(153) < 0.201
+def test_the_renderers_rate_falls_again_at_the_end() -> None:
+    run = RendererRun(RendererConfig(), 174, learning_rate=1.0, floor=0.2, warmup=4, again=(50, 20), again_rate=0.6)
+    assert run.restarts == [104, 154]
+    assert [run.rate(step) for step in (0, 54, 104, 129, 154, 164)] == pytest.approx([0.25, 0.6, 0.6, 0.4, 0.6, 0.4])
+    assert 0.2 < run.rate(153) < 0.201 and 0.2 < run.rate(173) < 0.203
 
 
 def test_the_generators_rate_is_that_of_its_step() -> None:

@@ -96,14 +96,14 @@ def test_a_renderer_learns_from_avatars_in_two_stretches(tmp_path: Path) -> None
 
 
 def test_a_training_that_is_over_is_lengthened_as_if_that_had_been_planned(tmp_path: Path, one_thread: None) -> None:
-    planned = renderer_document(tmp_path / "planned", steps=5, again=3, report_every=1)
+    planned = renderer_document(tmp_path / "planned", steps=5, again=[2, 1], report_every=1)
     later = renderer_document(tmp_path / "later", steps=2, report_every=1)
     train(RendererSettings, planned)
     train(RendererSettings, later)
-    train(RendererSettings, later | {"steps": 5, "again": 3})
+    train(RendererSettings, later | {"steps": 5, "again": [2, 1]})
     assert same(checkpoint(tmp_path / "later"), checkpoint(tmp_path / "planned"))
     rates = [line["learning_rate"] for line in log(tmp_path / "later") if "total" in line]
-    assert rates == pytest.approx([1e-3, 1e-3, 2.5e-4, 1.925e-4, 7.75e-5])
+    assert rates == pytest.approx([1e-3, 1e-3, 2.5e-4, 1.35e-4, 2.5e-4])
 
 
 def test_events_hold_terms_rates_and_pictures_once(tmp_path: Path) -> None:
