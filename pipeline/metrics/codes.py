@@ -38,14 +38,19 @@ def _blocks(codes: np.ndarray, before: int) -> Iterator[np.ndarray]:
 
 
 def seam_step(changes: np.ndarray, window: int) -> float | None:
-    """The largest change [T] at a seam (frames that are a multiple of ``window``) by the median of all others.
+    """The change [T] at a seam (frames that are a multiple of ``window``) by the usual one; of all seams the largest.
 
-    None for a clip without a seam, or one that stays.
+    The usual one is the median of the changes that are at no seam, or the mean of the changes before and after the seam
+    where that is more: a head that turns or lids that close take several frames, a jump takes one. None for a clip
+    without a seam, or one that stays.
     """
     at = np.arange(len(changes))
-    seams, others = changes[(at % window == 0) & (at > 0)], changes[(at % window != 0) & (at > 0)]
+    seams, others = at[(at % window == 0) & (at > 0)], changes[(at % window != 0) & (at > 0)]
     usual = float(np.median(others)) if len(others) else 0.0
-    return float(seams.max()) / usual if len(seams) and usual > 1e-9 else None
+    if not len(seams) or usual <= 1e-9:
+        return None
+    around = [np.mean([changes[i] for i in (seam - 1, seam + 1) if i < len(changes)]) for seam in seams]
+    return float((changes[seams] / np.maximum(around, usual)).max())
 
 
 def distances(shown: np.ndarray, asked: np.ndarray) -> np.ndarray:

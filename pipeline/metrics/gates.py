@@ -66,11 +66,11 @@ _PEOPLE: Mapping[str, Gate] = {
     "flicker": Gate(max=2),
     "largest_step_pixels": Gate(max=15),
     "portrait_distance": Gate(max=40),
-    "seam_step": Gate(max=6),
-    "seam_step_pixels": Gate(max=5.4),
+    "seam_step": Gate(max=3),
+    "seam_step_pixels": Gate(max=2),
     "mouth_silence_ratio": Gate(max=1),
     "lip_lag_frames": Gate(min=-2, max=2),
-    "lip_correlation": Gate(min=0.49),
+    "lip_correlation": Gate(min=0.48),
     "identity_worst": Gate(max=0.3),
 }
 """Defaults for videos of people: what seeded stand-ins for weights draw is noise, and is not judged by these."""

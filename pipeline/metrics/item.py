@@ -134,7 +134,7 @@ class ItemMeter:
         drawn = {
             "brightness": np.array(pixels.brightness),
             "change": np.array(pixels.change),
-            "mouth_opening": np.array(pixels.opening),
+            "mouth_opening": pixels.opening,
         }
         if self._heard is not None:
             speech = self._heard.speech
@@ -204,7 +204,7 @@ class ItemMeter:
         """What the mouth's opening [T] was read from, and the opening."""
         if self.landmarks is not None and self.landmarks.reliable:
             return "landmarks", self.landmarks.lips
-        return "pixels", np.array(self.pixels.opening)
+        return "pixels", self.pixels.opening
 
     def _of_sound(self) -> Values:
         if self._heard is None:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics.regions import FRAMED_FACE, Box, head_of, mouth_of
+from pipeline.metrics.mouth import FollowedMouth
+from pipeline.metrics.regions import FRAMED_FACE, Box, head_of
 
 _SIDE = 128
 """Pictures are looked at through a grid of so many pixels a side, taken without averaging."""
 _CELLS = 16
-_MOUTH_GRID = (32, 40)
 _HEAD_GRID = (48, 48)
-_HEAD_EVERY = 5
 _SHARPNESS_EVERY = 10
 _COLOURS = 8
 """The portrait's colours are compared with the frames' in so many cells a side."""
@@ -51,20 +50,17 @@ class PixelMeter:
         brightness: mean luma, grey levels 0..255.
         brightest: 98th percentile of luma.
         change: mean absolute change of luma from the frame before; the first frame's is 0.
-        opening: standard deviation of luma in the mouth's box, grey levels: teeth and the dark between the lips give
-            contrast that closed lips don't have.
-        shifts: (right, down) of the face against the portrait in picture widths, for every fifth frame.
+        shifts: (right, down) of the face against the portrait in picture widths.
         sharpnesses: `sharpness` of every tenth frame.
         strangeness: mean absolute difference of `colours` from the portrait's, of every tenth frame, grey levels.
     """
 
     def __init__(self, source: SourceLook) -> None:
         self._source = source
-        self._mouth, self._head = mouth_of(source.face), head_of(source.face)
+        self._mouth, self._head = FollowedMouth(source.face), head_of(source.face)
         self.brightness = array("d")
         self.brightest = array("d")
         self.change = array("d")
-        self.opening = array("d")
         self.shifts: list[tuple[float, float]] = []
         self.sharpnesses: list[float] = []
         self.strangeness: list[float] = []
@@ -82,13 +78,12 @@ class PixelMeter:
         first = len(self)
         self.brightness.extend(small.mean((1, 2)).tolist())
         self.brightest.extend(np.percentile(small[:, ::2, ::2], 98, axis=(1, 2)).tolist())
-        rows, columns = self._mouth.grid(*_MOUTH_GRID, (frames.shape[1], frames.shape[2]))
-        mouth = frames[:, rows[:, None], columns[None]] @ _LUMA
-        self.opening.extend(mouth.std((1, 2)).tolist())
+        shifts = [_shift(self._source.head, _patch(picture, self._head), self._head) for picture in small]
+        self.shifts += shifts
+        rows, columns = self._mouth.grid((frames.shape[1], frames.shape[2]))
+        self._mouth.add(frames[:, rows[:, None], columns[None]] @ _LUMA, shifts)
         for index, picture in enumerate(small, first):
             self._compare(picture)
-            if index % _HEAD_EVERY == 0:
-                self.shifts.append(_shift(self._source.head, _patch(picture, self._head), self._head))
             if index % _SHARPNESS_EVERY == 0:
                 self.sharpnesses.append(sharpness(frames[index - first]))
                 strange = np.abs(colours(frames[index - first]) - self._source.colours)
@@ -107,6 +102,11 @@ class PixelMeter:
             self._wobble += _cells(np.abs(middle - (before + picture) / 2))
             self._wobbles += 1
         self._last = [*self._last[-1:], picture]
+
+    @property
+    def opening(self) -> np.ndarray:
+        """float [T], grey levels: see `FollowedMouth`."""
+        return self._mouth.opening
 
     @property
     def black_frames(self) -> int:
@@ -208,17 +208,24 @@ def _spectrum(patch: np.ndarray) -> np.ndarray:
 
 
 def _shift(source: np.ndarray, patch: np.ndarray, head: Box) -> tuple[float, float]:
-    """How far a face lies right of and below the portrait's, in picture widths, to a pixel of its grid.
+    """How far a face lies right of and below the portrait's, in picture widths.
 
-    Correlation of the two spectra, half whitened: a compromise between a sharp peak and one that noise can't move.
+    Correlation of the two spectra, half whitened: a compromise between a sharp peak and one that noise can't move. Its
+    top is that of a parabola through the highest value and its neighbours.
     """
     cross = _spectrum(patch) * np.conj(source)
     found = np.fft.irfft2(cross / (np.sqrt(np.abs(cross)) + 1e-6), _HEAD_GRID)
     down, right = np.unravel_index(int(found.argmax()), found.shape)
     rows, columns = _HEAD_GRID
-    signed_down = float(down) - rows if down > rows // 2 else float(down)
-    signed_right = float(right) - columns if right > columns // 2 else float(right)
     return (
-        signed_right * (head.right - head.left) / (columns - 1),
-        signed_down * (head.bottom - head.top) / (rows - 1),
+        _peak(found[down], int(right)) * (head.right - head.left) / (columns - 1),
+        _peak(found[:, right], int(down)) * (head.bottom - head.top) / (rows - 1),
     )
+
+
+def _peak(values: np.ndarray, top: int) -> float:
+    """Where between the neighbours of the highest of ``values``, which go round in a ring, the top is; -n/2..n/2."""
+    before, at, after = (float(values[(top + step) % len(values)]) for step in (-1, 0, 1))
+    bend = before - 2 * at + after
+    place = top + (0.5 * (before - after) / bend if bend else 0.0)
+    return place - len(values) if place > len(values) / 2 else place

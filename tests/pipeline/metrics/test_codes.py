@@ -41,8 +41,17 @@ def test_a_jump_at_a_seam_shows_and_one_elsewhere_does_not() -> None:
     assert seam_step(even, 50) == 1
     assert seam_step(at_seam, 50) == 7
     assert seam_step(elsewhere, 50) == 1
+    assert seam_step(at_seam[:101], 50) == 7, "in the last frame"
     assert seam_step(even[:50], 50) is None, "no seam"
     assert seam_step(np.zeros(150), 50) is None, "nothing moves"
+
+
+def test_what_moves_fast_for_some_frames_is_no_jump() -> None:
+    gesture = np.ones(150)
+    gesture[98:103] = 5, 7, 9, 7, 5
+    assert seam_step(gesture, 50) == pytest.approx(9 / 7)
+    gesture[50] = 3
+    assert seam_step(gesture, 50) == 3, "the other seam"
 
 
 def test_distances() -> None:
