@@ -66,7 +66,7 @@ _PEOPLE: Mapping[str, Gate] = {
     "flicker": Gate(max=2),
     "largest_step_pixels": Gate(max=15),
     "portrait_distance": Gate(max=40),
-    "seam_step": Gate(max=3),
+    "seam_step": Gate(max=6),
     "seam_step_pixels": Gate(max=2),
     "mouth_silence_ratio": Gate(max=1),
     "lip_lag_frames": Gate(min=-2, max=2),
