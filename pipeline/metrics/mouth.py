@@ -19,7 +19,7 @@ _WEIGHTS = np.hanning(2 * _AROUND + 3)[1:-1]
 
 
 class FollowedMouth:
-    """Takes frames in order and keeps two numbers of each, and pixels of the last seven."""
+    """Takes frames in order and keeps three numbers of each, and pixels of the last seven."""
 
     def __init__(self, face: Box) -> None:
         mouth = mouth_of(face)
