@@ -5,6 +5,7 @@ A batch follows from the number of its step alone, and is the same however many 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ class AvatarPictures:
 
     def parts(self, step: int, wanted: Sequence[int], count: int) -> list[PictureBatch]:
         draw = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
-        pool = self._pool_of(step // self._steps + sum(step >= first for first in self._anew))
+        pool = self._pool_of(step // self._steps + bisect_right(self._anew, step))
         batch = pool.batch(self._references, self._targets, draw, self._strangers)
         return [part_of(batch, index, count) for index in wanted]
 

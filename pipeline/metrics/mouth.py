@@ -19,7 +19,10 @@ _WEIGHTS = np.hanning(2 * _AROUND + 3)[1:-1]
 
 
 class FollowedMouth:
-    """Takes frames in order and keeps three numbers of each, and pixels of the last seven."""
+    """Takes frames in order and keeps three numbers of each, and pixels of the last seven.
+
+    ``shifts`` are the places of the faces that it was given.
+    """
 
     def __init__(self, face: Box) -> None:
         mouth = mouth_of(face)
@@ -35,7 +38,7 @@ class FollowedMouth:
             mouth.right + self._most[0] * across,
             mouth.bottom + self._most[1] * down,
         )
-        self._shifts: list[tuple[float, float]] = []
+        self.shifts: list[tuple[float, float]] = []
         self._found = array("d")
         self._waiting: deque[np.ndarray] = deque()
 
@@ -46,7 +49,7 @@ class FollowedMouth:
     def add(self, luma: np.ndarray, shifts: Sequence[tuple[float, float]]) -> None:
         """Luma [n, rows, columns] on the `grid`, and where the faces are: (right, down) in parts of the picture."""
         for patch, shift in zip(luma, shifts, strict=True):
-            self._shifts.append(shift)
+            self.shifts.append(shift)
             self._waiting.append(patch)
             if len(self._waiting) > _AROUND:
                 self._found.append(self._contrast(self._waiting.popleft(), len(self._found)))
@@ -61,8 +64,8 @@ class FollowedMouth:
         return np.array([*self._found, *(self._contrast(patch, first + at) for at, patch in enumerate(self._waiting))])
 
     def _contrast(self, patch: np.ndarray, index: int) -> float:
-        frames = np.clip(np.arange(index - _AROUND, index + _AROUND + 1), 0, len(self._shifts) - 1)
-        shift = np.average([self._shifts[frame] for frame in frames], axis=0, weights=_WEIGHTS)
+        frames = np.clip(np.arange(index - _AROUND, index + _AROUND + 1), 0, len(self.shifts) - 1)
+        shift = np.average([self.shifts[frame] for frame in frames], axis=0, weights=_WEIGHTS)
         right, down = (
             int(np.clip(round(part / cell), -most, most) + most)
             for part, cell, most in zip(shift, self._cell, self._most, strict=True)

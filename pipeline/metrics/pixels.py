@@ -50,7 +50,6 @@ class PixelMeter:
         brightness: mean luma, grey levels 0..255.
         brightest: 98th percentile of luma.
         change: mean absolute change of luma from the frame before; the first frame's is 0.
-        shifts: (right, down) of the face against the portrait in picture widths.
         sharpnesses: `sharpness` of every tenth frame.
         strangeness: mean absolute difference of `colours` from the portrait's, of every tenth frame, grey levels.
     """
@@ -61,7 +60,6 @@ class PixelMeter:
         self.brightness = array("d")
         self.brightest = array("d")
         self.change = array("d")
-        self.shifts: list[tuple[float, float]] = []
         self.sharpnesses: list[float] = []
         self.strangeness: list[float] = []
         self._last: list[np.ndarray] = []
@@ -79,7 +77,6 @@ class PixelMeter:
         self.brightness.extend(small.mean((1, 2)).tolist())
         self.brightest.extend(np.percentile(small[:, ::2, ::2], 98, axis=(1, 2)).tolist())
         shifts = [_shift(self._source.head, _patch(picture, self._head), self._head) for picture in small]
-        self.shifts += shifts
         rows, columns = self._mouth.grid((frames.shape[1], frames.shape[2]))
         self._mouth.add(frames[:, rows[:, None], columns[None]] @ _LUMA, shifts)
         for index, picture in enumerate(small, first):
@@ -102,6 +99,11 @@ class PixelMeter:
             self._wobble += _cells(np.abs(middle - (before + picture) / 2))
             self._wobbles += 1
         self._last = [*self._last[-1:], picture]
+
+    @property
+    def shifts(self) -> list[tuple[float, float]]:
+        """(right, down) of the face against the portrait in picture widths, of each frame."""
+        return self._mouth.shifts
 
     @property
     def opening(self) -> np.ndarray:
